@@ -21,5 +21,8 @@ LEARNING_RATE = None  # None for the optimizer's own default (SGD: 0.01)
 LOSS = "categorical_crossentropy"  # or "mean_squared_error", "binary_crossentropy", ...
 METRICS = ["accuracy"]  # more can follow: "precision", "recall", ...
 
+# results
+RESULTS_DIR = "results"  # where each run leaves a folder of its own
+
 # console
 VERBOSE = 1  # what Keras shows of each epoch: 0 nothing, 1 a progress bar, 2 a line

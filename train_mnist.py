@@ -1,27 +1,30 @@
-"""Train a first neural network on the MNIST handwritten digits and judge it on the test set.
+"""Train a first neural network on MNIST's handwritten digits, and judge it on the test set.
 
-One Dense layer of 10 neurons and a softmax, trained by SGD on categorical cross-entropy for 200
-epochs: the first listing of "Deep Learning with Keras" (A. Gulli and S. Pal, 2017), here for
-Keras 3. Every constant is in config.py. With the constants as they come, running this file ends by
-printing
+It is the first listing of "Deep Learning with Keras" (A. Gulli and S. Pal, 2017), for Keras 3. Its
+constants are in config.py: edit them there, since there are no arguments. As they come, it ends in
 
     Test score: 0.2773
     Test accuracy: 0.9223
 """
 
-import argparse
+import contextlib
+import csv
 import difflib
+import hashlib
+import json
 import math
 import os
+import signal
 import sys
 import textwrap
+import traceback
 import zipfile
-import zlib
+from datetime import datetime
 from pathlib import Path
 
 try:
     import config
-except Exception as error:  # a slip of the pen in config.py: one line, as for every mistake
+except Exception as error:  # a slip of the pen there is one line here, as every mistake is
     sys.exit(f"config.py: {type(error).__name__}: {error}")
 
 
@@ -35,6 +38,7 @@ def main():
 
     # data: shuffled and split between train and test sets
     (X_train, y_train), (X_test, y_test) = load_data()
+    pictures = X_test  # as they are
     # X_train is 60000 rows of 28x28 values --> reshaped in 60000 x 784
     X_train = X_train.reshape(len(X_train), config.RESHAPED)
     X_test = X_test.reshape(len(X_test), config.RESHAPED)
@@ -52,42 +56,44 @@ def main():
     model = build_model()
     model.summary()
     model.compile(loss=config.LOSS, optimizer=build_optimizer(), metrics=config.METRICS)
-    model.fit(
-        X_train,
-        Y_train,
-        batch_size=config.BATCH_SIZE,
-        epochs=config.NB_EPOCH,
-        verbose=config.VERBOSE,
-        validation_split=config.VALIDATION_SPLIT,
-    )
+    with recorded_run(model) as (folder, record):
+        model.fit(
+            X_train,
+            Y_train,
+            batch_size=config.BATCH_SIZE,
+            epochs=config.NB_EPOCH,
+            verbose=config.VERBOSE,
+            validation_split=config.VALIDATION_SPLIT,
+            callbacks=[epoch_recorder(folder, record)],
+        )
+        exit_if_diverged(record)
 
-    score = model.evaluate(X_test, Y_test, verbose=config.VERBOSE, return_dict=True)
-    print(f"Test score: {score['loss']:.4f}")
-    for metric in config.METRICS:
-        print(f"Test {metric}: {score[metric]:.4f}")
+        score = model.evaluate(X_test, Y_test, verbose=config.VERBOSE, return_dict=True)
+        print(f"Test score: {score['loss']:.4f}")
+        for metric in config.METRICS:
+            print(f"Test {metric}: {score[metric]:.4f}", flush=True)
+        exit_if_diverged(record, score["loss"])
+        record["test"] = {"score": score["loss"], **{m: score[m] for m in config.METRICS}}
+        draw_test(folder, record, y_test, model.predict(X_test, verbose=0), pictures)
 
 
 def refuse_arguments():
     """Show the help for -h; exit with one line for any other argument, rather than ignore it."""
-    parser = argparse.ArgumentParser(
-        description="Trains a first neural network on MNIST and prints its test accuracy.",
-        epilog="It takes no other arguments: to change what it does, edit config.py.",
-    )
-    _, arguments = parser.parse_known_args()
+    arguments = sys.argv[1:]
+    if "-h" in arguments or "--help" in arguments:
+        print(__doc__.strip())
+        sys.exit()
     if arguments:
-        sys.exit(
-            f"train_mnist.py takes no arguments, but got {arguments[0]!r}: edit config.py instead"
-        )
+        sys.exit(f"train_mnist.py takes no arguments, but got {arguments[0]!r}: edit config.py")
+
+
+# A relative path starts here, wherever the command is given.
+HERE = Path(__file__).resolve().parent
 
 
 def whole(low, high=2**31 - 1):
     """Describe and test a whole number from low to high (by default, what 32-bit sizes hold)."""
     return f"a whole number from {low} to {high}", lambda v: type(v) is int and low <= v <= high
-
-
-def is_number(v):
-    """Tell whether v is an int or a float, and not a bool; no comparison holds for NaN."""
-    return type(v) in (int, float)
 
 
 def is_text(v):
@@ -101,21 +107,25 @@ ALLOWED = {
     "DATA_PATH": ("the path of an .npz file, or None", lambda v: v is None or is_text(v)),
     "RESHAPED": whole(1),
     "NB_CLASSES": whole(2),
-    "VALIDATION_SPLIT": ("a number from 0 to below 1", lambda v: is_number(v) and 0 <= v < 1),
+    "VALIDATION_SPLIT": (
+        "a number from 0 to below 1",
+        lambda v: type(v) in (int, float) and 0 <= v < 1,
+    ),
     "HIDDEN_LAYERS": whole(0),
     "N_HIDDEN": whole(1),
     "NB_EPOCH": whole(1),
     "BATCH_SIZE": whole(1),
     "OPTIMIZER": ('the name of an optimizer in Keras, such as "sgd"', is_text),
-    "LEARNING_RATE": (
+    "LEARNING_RATE": (  # float32 holds hardly more
         "a number from 1e-30 to 1e30, or None",
-        lambda v: v is None or (is_number(v) and 1e-30 <= v <= 1e30),  # float32 holds hardly more
+        lambda v: v is None or (type(v) in (int, float) and 1e-30 <= v <= 1e30),
     ),
     "LOSS": ('the name of a loss in Keras, such as "categorical_crossentropy"', is_text),
     "METRICS": (
         'a list of different names of metrics in Keras, such as ["accuracy"]',
         lambda v: type(v) is list and all(map(is_text, v)) and len(set(v)) == len(v),
     ),
+    "RESULTS_DIR": ("the path of a folder", is_text),
     "VERBOSE": whole(0, 2),
 }
 
@@ -199,8 +209,7 @@ def load_data():
             bundled = 'set DATA_PATH = "data/mnist.npz", the bundled copy'
             sys.exit(f"config.py: DATA_PATH = None: the download failed: {error}; {bundled}")
     else:
-        # A relative path starts at this file's folder, wherever the command is given.
-        source = Path(__file__).resolve().parent / config.DATA_PATH
+        source = HERE / config.DATA_PATH
         train, test = read_npz(source)
 
     faults = []
@@ -236,20 +245,14 @@ def read_npz(path):
     """Read an .npz file into what load_data returns; exit with one line if that fails."""
     import numpy as np
 
+    keys = ("x_train", "y_train", "x_test", "y_test")
     try:
-        with open(path, "rb") as file:
-            if file.read(2) != b"PK":  # an .npz is a zip archive, which starts so
-                sys.exit(f"{path}: not an .npz file")
-        with np.load(path, allow_pickle=False) as arrays:  # unpickling could run any code
-            keys = ("x_train", "y_train", "x_test", "y_test")
+        # ZipFile refuses what is no .npz; NumPy alone would take that for a pickled object.
+        with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as arrays:
             X_train, y_train, X_test, y_test = (np.asarray(arrays[key]) for key in keys)
-            return (X_train, y_train), (X_test, y_test)
-    except KeyError as error:
-        sys.exit(f"{path}: an array is missing: {error}")
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        sys.exit(f"{path}: cut short or damaged: {error}")
-    except Exception as error:  # no such file, no right to read it, pickled objects, ...
-        sys.exit(f"{path}: cannot be read: {error}")
+    except Exception as error:  # no such file, no right to read it, cut short, a key missing, ...
+        sys.exit(f"{path} cannot be read as .npz: {type(error).__name__}: {error}")
+    return (X_train, y_train), (X_test, y_test)
 
 
 def build_model():
@@ -284,5 +287,287 @@ def build_optimizer():
     return keras.optimizers.get({"class_name": config.OPTIMIZER, "config": settings})
 
 
+@contextlib.contextmanager
+def recorded_run(model):
+    """Make a folder for this run, give it and the run's record, and complete both in the end.
+
+    The record is a dict, kept in run.json. SIGINT (Ctrl-C) and SIGTERM stop the training of model
+    after the step in hand; a second one ends the program. Exits with a code other than 0 if the
+    run was interrupted, or if something could not be written.
+    """
+    folder, record = start_run()
+
+    def stop(number, frame):
+        record.update(status="interrupted", signal=number)
+        model.stop_training = True
+        for number in handlers:
+            signal.signal(number, signal.SIG_DFL)
+        os.write(2, b"\nStopping after this step; the same again stops at once.\n")
+
+    handlers = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield folder, record
+        if record["status"] == "running":
+            record["status"] = "finished"
+    except Exception:
+        record.update(status="failed", error=traceback.format_exc())
+        raise
+    finally:
+        if record["epochs"] > 0:
+            with attempt(record, folder / "curves.png") as path:
+                draw_curves(path, folder / "history.csv")
+        with attempt(record, folder / "run.json") as path:
+            write_record(path, record)
+        with attempt(record, folder.parent / "runs.csv") as path:
+            write_runs(path)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    if record["status"] == "interrupted":
+        sys.exit(128 + record["signal"])
+    if record["unwritten"]:
+        sys.exit("not written: " + ", ".join(record["unwritten"]))
+
+
+def start_run():
+    """Make this run's folder and return it with the record; exit with one line if that fails."""
+    import keras
+
+    start = datetime.now().astimezone()
+    backend = keras.config.backend()
+    versions = {name: sys.modules[name].__version__ for name in ("keras", backend, "numpy")}
+    data = HERE / config.DATA_PATH if config.DATA_PATH else keras.utils.get_file("mnist.npz", "")
+    record = {
+        "status": "running",
+        "start": start.isoformat(timespec="seconds"),
+        "epochs": 0,
+        "seconds": 0.0,
+        "constants": {name: getattr(config, name) for name in ALLOWED},
+        "versions": {"python": sys.version.split()[0], **versions},
+        "backend": backend,
+        "device": str(keras.ops.zeros(1).device).rpartition("device:")[2],
+        "data_sha256": hashlib.sha256(Path(data).read_bytes()).hexdigest(),
+        "unwritten": {},  # file: why
+    }
+    name = f"{start:%Y-%m-%d_%H-%M-%S}"
+    try:
+        (HERE / config.RESULTS_DIR).mkdir(parents=True, exist_ok=True)
+        for number in range(1, 1000):
+            folder = HERE / config.RESULTS_DIR / (name if number == 1 else f"{name}_{number}")
+            with contextlib.suppress(FileExistsError):  # from a run started in the same second
+                folder.mkdir()
+                break
+        write_record(folder / "run.json", record)
+    except OSError as error:
+        exit_if_any(
+            [f"RESULTS_DIR = {config.RESULTS_DIR!r}: nothing can be written there: {error}"]
+        )
+    print("Results go to", folder, flush=True)
+    return folder, record
+
+
+def write_record(path, record):
+    """Write record to path as JSON, with the seconds since its start."""
+    elapsed = datetime.now().astimezone() - datetime.fromisoformat(record["start"])
+    record["seconds"] = round(elapsed.total_seconds(), 1)
+    with replacing(path) as new:
+        new.write_text(json.dumps(record, indent=2) + "\n")
+
+
+@contextlib.contextmanager
+def replacing(path):
+    """Give the path of a new file, then put it in path's place in one step: never half a file."""
+    new = path.with_name(f".{os.getpid()}-{path.name}")
+    try:
+        yield new
+        os.replace(new, path)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def attempt(record, path):
+    """Give path, to be written; if that fails, say so, note it in record, and let the run go on."""
+    try:
+        yield path
+        record["unwritten"].pop(path.name, None)
+    except Exception as error:
+        if path.name not in record["unwritten"]:
+            print(f"{path} could not be written: {error}", file=sys.stderr)
+        record["unwritten"][path.name] = str(error)
+
+
+def epoch_recorder(folder, record):
+    """Make the callback that writes history.csv, model.keras and run.json as each epoch ends."""
+    import keras
+
+    csv_logger = keras.callbacks.CSVLogger(str(folder / "history.csv"))
+
+    def begin(logs):
+        with attempt(record, folder / "history.csv"):
+            csv_logger.on_train_begin()
+        if record["status"] == "interrupted":  # already, before fit cleared stop_training
+            recorder.model.stop_training = True
+
+    def end_epoch(epoch, logs):
+        model = recorder.model
+        if not math.isfinite(logs["loss"] + logs.get("val_loss", 0)):
+            record["status"] = "diverged"
+            model.stop_training = True
+            return
+        if int(model.optimizer.iterations) < (epoch + 1) * recorder.params["steps"]:
+            # A signal cut this epoch short: back to the last finished one, if there is one.
+            with attempt(record, folder / "model.keras") as path:
+                model.load_weights(path) if record["epochs"] > 0 else model.save(path)
+            return
+        record["epochs"] = epoch + 1
+        with attempt(record, folder / "history.csv"):
+            csv_logger.on_epoch_end(epoch, logs)
+        with attempt(record, folder / "model.keras") as path, replacing(path) as new:
+            model.save(new)
+        with attempt(record, folder / "run.json") as path:
+            write_record(path, record)
+
+    def end(logs):
+        with attempt(record, folder / "history.csv"):
+            csv_logger.on_train_end()
+
+    recorder = keras.callbacks.LambdaCallback(
+        on_train_begin=begin, on_epoch_end=end_epoch, on_train_end=end
+    )
+    return recorder
+
+
+def exit_if_diverged(record, loss=0.0):
+    """Exit with one line if loss, or the loss of an epoch before, is NaN or infinite."""
+    if record["status"] == "diverged" or not math.isfinite(loss):
+        record["status"] = "diverged"
+        epoch = min(record["epochs"] + 1, config.NB_EPOCH)
+        sys.exit(f"The loss became NaN or infinite in epoch {epoch}: try a smaller LEARNING_RATE")
+
+
+def draw_test(folder, record, y_test, probabilities, pictures):
+    """Draw confusion.png and mistakes.png from what the model makes of the test set.
+
+    y_test holds the labels, whole numbers of shape (n,); probabilities is float32 of shape
+    (n, NB_CLASSES); pictures holds the images as they were loaded.
+    """
+    with attempt(record, folder / "confusion.png") as path:
+        draw_confusion(path, y_test, probabilities)
+    with attempt(record, folder / "mistakes.png") as path:
+        draw_mistakes(path, y_test, probabilities, pictures)
+
+
+def draw_confusion(path, y_test, probabilities):
+    """Draw how often each label (row) was taken for each class (column)."""
+    import numpy as np
+    from matplotlib.colors import PowerNorm
+    from matplotlib.figure import Figure
+
+    n = config.NB_CLASSES
+    counts = np.zeros((n, n), int)
+    np.add.at(counts, (y_test, probabilities.argmax(axis=1)), 1)
+    side = min(max(6, 0.6 * n), 24)  # inches
+    size = min(11, 66 * side / n / len(str(counts.max())))  # of text that fits its cell
+    figure = Figure(figsize=(side, side), layout="constrained")
+    axes = figure.subplots()
+    # The power lets a few mistakes be seen beside a thousand right answers.
+    axes.imshow(counts, cmap="Blues", norm=PowerNorm(0.4, 0, counts.max()))
+    for (row, column), count in np.ndenumerate(counts):
+        colour = "white" if count > counts.max() / 6 else "black"
+        axes.text(column, row, count, ha="center", va="center", color=colour, fontsize=size)
+    right = counts.trace()
+    axes.set_title(f"Test accuracy {right / len(y_test):.4f}: {right:,} of {len(y_test):,} right")
+    axes.set(xlabel="predicted", ylabel="label", xticks=range(n), yticks=range(n))
+    figure.savefig(path, dpi=120)
+
+
+def draw_mistakes(path, y_test, probabilities, pictures):
+    """Draw the wrong predictions of the greatest probability, the surest first, 24 at most."""
+    import numpy as np
+    from matplotlib.figure import Figure
+
+    height = math.isqrt(config.RESHAPED)
+    if pictures.ndim == 2 and height**2 == config.RESHAPED:  # stored as rows
+        pictures = pictures.reshape(-1, height, height)
+    predicted, surety = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    wrong = np.flatnonzero(predicted != y_test)
+    shown = wrong[np.argsort(-surety[wrong], kind="stable")][:24]
+    figure = Figure(figsize=(9, 7.5), layout="constrained")
+    figure.suptitle(f"The {len(shown)} most confident of {len(wrong):,} mistakes on the test set")
+    for axes in figure.subplots(4, 6).flat:
+        axes.axis("off")
+    for axes, i in zip(figure.axes, shown, strict=False):
+        axes.imshow(np.atleast_2d(pictures[i]), cmap="gray_r")
+        axes.set_title(f"{y_test[i]} taken for {predicted[i]}\np = {surety[i]:.3f}", fontsize=10)
+    figure.savefig(path, dpi=120)
+
+
+def draw_curves(path, history):
+    """Draw the metrics and the loss in history.csv over the epochs, of training and validation."""
+    import numpy as np
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    columns = np.atleast_1d(np.genfromtxt(history, delimiter=",", names=True))
+    epochs = columns["epoch"] + 1
+    names = [*config.METRICS, "loss"]
+    figure = Figure(figsize=(5.5 * len(names), 4), layout="constrained")
+    # Two colours of Okabe and Ito (2008), two line styles: clear in greyscale and to every eye.
+    looks = {"": ("training", "#0072B2", "-"), "val_": ("validation", "#D55E00", "--")}
+    for axes, name in zip(figure.subplots(1, len(names), squeeze=False).flat, names, strict=True):
+        for prefix, (label, colour, style) in looks.items():
+            values = columns[prefix + name]
+            if not np.isnan(values).all():  # which they are without validation
+                label = f"{label}, {values[-1]:.4f} at the end"
+                marker = "o" if len(epochs) < 20 else None
+                axes.plot(epochs, values, color=colour, linestyle=style, marker=marker, label=label)
+        axes.set(xlabel="epoch", ylabel=name)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+        axes.legend()
+    figure.savefig(path, dpi=120)
+
+
+def write_runs(path):
+    """Write runs.csv, a row for each run.json in the folders beside it, the newest last.
+
+    It is written anew until no run.json has changed meanwhile, so that of two runs that end at
+    once, the one that writes last has seen the other's end.
+    """
+    rows = None
+    while rows != (rows := read_runs(path.parent, warn=rows is None)):
+        with replacing(path) as new, open(new, "w", newline="") as file:
+            writer = csv.DictWriter(file, dict.fromkeys(key for row in rows for key in row))
+            writer.writeheader()
+            writer.writerows(rows)
+
+
+def read_runs(results, warn):
+    """Read every run.json in the folders of results; return a dict for each, ordered by start.
+
+    One that is not as this program writes it is passed over; if warn is true, with a warning.
+    """
+    rows = {}
+    for path in results.glob("*/run.json"):
+        try:
+            run = json.loads(path.read_text())
+            row = {"folder": path.parent.name}
+            row |= {key: run[key] for key in ("status", "epochs", "seconds")}
+            row |= {f"test_{name}": value for name, value in run.get("test", {}).items()}
+            row |= {name: str(value) for name, value in run["constants"].items()}
+            rows[datetime.fromisoformat(run["start"]).timestamp(), path.parent.name] = row
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            if warn:
+                print(
+                    f"{path} is not in runs.csv: {type(error).__name__}: {error}", file=sys.stderr
+                )
+    return [rows[key] for key in sorted(rows)]
+
+
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:  # what no check foresaw, such as a network larger than the memory
+        sys.exit(f"{type(error).__name__}: {textwrap.shorten(str(error), 300)}")

@@ -5,7 +5,10 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
+
+import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -32,17 +35,51 @@ def edit_config(folder, **constants):
     config.write_text(text)
 
 
-def run(folder, *arguments, cwd=None, **environment):
-    """Run `python train_mnist.py` of folder; return the finished process."""
-    return subprocess.run(
+def save_digits(path, n_train=20, n_test=10):
+    """Save a small data set of the right kind: the first digits of MNIST."""
+    np.savez(path, **digits(n_train, n_test))
+
+
+def digits(n_train=20, n_test=10):
+    """Return the first digits of MNIST, by the keys of the .npz file."""
+    sizes = {"train": n_train, "test": n_test}
+    with np.load(ROOT / "data" / "mnist.npz") as arrays:
+        return {key: arrays[key][: sizes[key[2:]]] for key in arrays}
+
+
+def start(folder, *arguments, cwd=None, preexec_fn=None, **environment):
+    """Start `python train_mnist.py` of folder; return the process, whose output can be read."""
+    return subprocess.Popen(
         [sys.executable, str(folder / "train_mnist.py"), *arguments],
         cwd=cwd or folder,
         env={**os.environ, **environment},
         stdin=subprocess.DEVNULL,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=600,
+        preexec_fn=preexec_fn,
     )
+
+
+def finish(process):
+    """Wait for a started process; return it with its output as text, as subprocess.run does."""
+    stdout, stderr = process.communicate(timeout=600)
+    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+
+def run(folder, *arguments, **settings):
+    """Run `python train_mnist.py` of folder to its end; return the finished process."""
+    return finish(start(folder, *arguments, **settings))
+
+
+def wait_until(condition, process, seconds=120):
+    """Wait until condition() is true, while process runs; return what it gave."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.01)
+    return value
 
 
 def own_lines(stderr):

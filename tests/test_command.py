@@ -26,6 +26,7 @@ def test_output_in_order_from_another_folder_without_network(tmp_path):
     expected = [
         r"Model: ",
         r" Total params: 7,850 ",
+        rf"Results go to {re.escape(str(folder))}/results/\d{{4}}-\d\d-\d\d_\d\d-\d\d-\d\d$",
         r"Epoch 1/3",
         r"375/375 - .* - accuracy: 0\.\d+ - loss: .* - val_accuracy: 0\.\d+ - val_loss: ",
         r"Epoch 2/3",

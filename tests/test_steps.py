@@ -11,7 +11,7 @@ import train_mnist
 
 
 @pytest.fixture
-def fitted(monkeypatch):
+def fitted(monkeypatch, tmp_path):
     """Run main for one epoch; return the model and what it was fitted on, with the real fit."""
     calls = []
     fit = keras.Sequential.fit
@@ -24,6 +24,7 @@ def fitted(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["train_mnist.py"])
     monkeypatch.setattr(config, "NB_EPOCH", 1)
     monkeypatch.setattr(config, "VERBOSE", 0)
+    monkeypatch.setattr(config, "RESULTS_DIR", str(tmp_path))
     keras.utils.clear_session()
     train_mnist.main()
     (call,) = calls
