@@ -21,6 +21,9 @@ LEARNING_RATE = None  # None for the optimizer's own default (SGD: 0.01)
 LOSS = "categorical_crossentropy"  # or "mean_squared_error", "binary_crossentropy", ...
 METRICS = ["accuracy"]  # more can follow: "precision", "recall", ...
 
+# speed
+STEPS_PER_EXECUTION = 125  # steps for each call into the backend; 1 is what Keras does by itself
+
 # results
 RESULTS_DIR = "results"  # where each run leaves a folder of its own
 

@@ -55,7 +55,12 @@ def main():
 
     model = build_model()
     model.summary()
-    model.compile(loss=config.LOSS, optimizer=build_optimizer(), metrics=config.METRICS)
+    model.compile(
+        loss=config.LOSS,
+        optimizer=build_optimizer(),
+        metrics=config.METRICS,
+        steps_per_execution=fitting_steps(len(X_train), len(X_test)),
+    )
     with recorded_run(model) as (folder, record):
         model.fit(
             X_train,
@@ -127,6 +132,7 @@ ALLOWED = {
     ),
     "RESULTS_DIR": ("the path of a folder", is_text),
     "VERBOSE": whole(0, 2),
+    "STEPS_PER_EXECUTION": whole(1),
 }
 
 
@@ -233,12 +239,17 @@ def load_data():
     exit_if_any(faults, source)
 
     n = len(train[0])
-    kept = math.floor(n * (1 - config.VALIDATION_SPLIT))  # as fit itself splits
+    kept = training_part(n)
     if kept == 0 or (kept == n and config.VALIDATION_SPLIT > 0):
         use = "train" if kept == 0 else "validate"
         split = f"VALIDATION_SPLIT = {config.VALIDATION_SPLIT}"
         exit_if_any([f"{split}: of {n} samples, it leaves none to {use} on"])
     return train, test
+
+
+def training_part(n):
+    """Return how many of n samples fit trains on, the first ones, when it splits off the others."""
+    return math.floor(n * (1 - config.VALIDATION_SPLIT))
 
 
 def read_npz(path):
@@ -285,6 +296,16 @@ def build_optimizer():
     if config.LEARNING_RATE is not None:
         settings["learning_rate"] = config.LEARNING_RATE
     return keras.optimizers.get({"class_name": config.OPTIMIZER, "config": settings})
+
+
+def fitting_steps(n_train, n_test):
+    """Return STEPS_PER_EXECUTION, or an epoch's or the evaluation's steps where those are fewer.
+
+    The results are the same for every value, but past the last step Keras's bar overflows.
+    """
+    steps = math.ceil(training_part(n_train) / config.BATCH_SIZE)
+    test_steps = math.ceil(n_test / 32)  # evaluate's own default
+    return min(config.STEPS_PER_EXECUTION, steps, test_steps)
 
 
 @contextlib.contextmanager
@@ -492,9 +513,9 @@ def draw_mistakes(path, y_test, probabilities, pictures):
     predicted, surety = probabilities.argmax(axis=1), probabilities.max(axis=1)
     wrong = np.flatnonzero(predicted != y_test)
     shown = wrong[np.argsort(-surety[wrong], kind="stable")][:24]
-    figure = Figure(figsize=(9, 7.5), layout="constrained")
+    figure = Figure(figsize=(9, 7.5))
     figure.suptitle(f"The {len(shown)} most confident of {len(wrong):,} mistakes on the test set")
-    for axes in figure.subplots(4, 6).flat:
+    for axes in figure.subplots(4, 6, gridspec_kw={"hspace": 0.5}).flat:
         axes.axis("off")
     for axes, i in zip(figure.axes, shown, strict=False):
         axes.imshow(np.atleast_2d(pictures[i]), cmap="gray_r")

@@ -36,6 +36,7 @@ WRONG = {
     "LOSS": ["''", "None", "3"],
     "RESULTS_DIR": ["''", "None", "0"],
     "METRICS": ["'accuracy'", "None", "[3]", "['']", "['accuracy'] * 2", "('accuracy',)"],
+    "STEPS_PER_EXECUTION": ["0", "-1", "125.0", "True", "None"],
     "VERBOSE": ["3", "-1", "True", "'1'", "1.0"],
 }
 
