@@ -435,14 +435,16 @@ def epoch_recorder(folder, record):
             record["status"] = "diverged"
             model.stop_training = True
             return
-        if int(model.optimizer.iterations) < (epoch + 1) * recorder.params["steps"]:
-            # A signal cut this epoch short: back to the last finished one, if there is one.
+        finished = int(model.optimizer.iterations) == (epoch + 1) * recorder.params["steps"]
+        if not finished and record["epochs"] > 0:
+            # A signal cut this epoch short: go back to the last one that was finished.
             with attempt(record, folder / "model.keras") as path:
-                model.load_weights(path) if record["epochs"] > 0 else model.save(path)
+                model.load_weights(path)
             return
-        record["epochs"] = epoch + 1
-        with attempt(record, folder / "history.csv"):
-            csv_logger.on_epoch_end(epoch, logs)
+        if finished:
+            record["epochs"] = epoch + 1
+            with attempt(record, folder / "history.csv"):
+                csv_logger.on_epoch_end(epoch, logs)
         with attempt(record, folder / "model.keras") as path, replacing(path) as new:
             model.save(new)
         with attempt(record, folder / "run.json") as path:
@@ -493,7 +495,8 @@ def draw_confusion(path, y_test, probabilities):
     axes = figure.subplots()
     # The power lets a few mistakes be seen beside a thousand right answers.
     axes.imshow(counts, cmap="Blues", norm=PowerNorm(0.4, 0, counts.max()))
-    for (row, column), count in np.ndenumerate(counts):
+    for row, column in np.argwhere(counts):  # a cell left empty stands for 0
+        count = counts[row, column]
         colour = "white" if count > counts.max() / 6 else "black"
         axes.text(column, row, count, ha="center", va="center", color=colour, fontsize=size)
     right = counts.trace()
@@ -515,7 +518,8 @@ def draw_mistakes(path, y_test, probabilities, pictures):
     shown = wrong[np.argsort(-surety[wrong], kind="stable")][:24]
     figure = Figure(figsize=(9, 7.5))
     figure.suptitle(f"The {len(shown)} most confident of {len(wrong):,} mistakes on the test set")
-    for axes in figure.subplots(4, 6, gridspec_kw={"hspace": 0.5}).flat:
+    margins = {"left": 0.02, "right": 0.98, "top": 0.88, "bottom": 0.02, "hspace": 0.4}
+    for axes in figure.subplots(4, 6, gridspec_kw=margins).flat:
         axes.axis("off")
     for axes, i in zip(figure.axes, shown, strict=False):
         axes.imshow(np.atleast_2d(pictures[i]), cmap="gray_r")

@@ -141,6 +141,25 @@ def test_killed_runs_keep_every_finished_epoch(tmp_path):
         shutil.rmtree(folder)
 
 
+def test_failure_in_training_keeps_every_finished_epoch(tmp_path):
+    """Nobody reads the console any more: Keras fails as it writes there."""
+    program = small_program(tmp_path, NB_EPOCH=1000, VERBOSE=2)
+    process = start(program)
+    while "Epoch 5/" not in process.stdout.readline():
+        assert process.poll() is None
+    process.stdout.close()
+    process.stdout = None
+    ended = finish(process)
+    assert ended.returncode != 0
+    assert "Traceback" not in ended.stderr and "BrokenPipeError" in ended.stderr
+    (folder,) = run_folders(program)
+    record = json.loads((folder / "run.json").read_text())
+    assert record["status"] == "failed" and "BrokenPipeError" in record["error"]
+    assert 4 <= record["epochs"] == len(read_csv(folder / "history.csv"))
+    assert keras.saving.load_model(folder / "model.keras").count_params() == 7850
+    assert read_csv(program / "results" / "runs.csv")[0]["status"] == "failed"
+
+
 def limit_files(size):
     """Return what makes a new process fail to write past size in a file, as on a full disk."""
     return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))

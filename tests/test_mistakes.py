@@ -217,3 +217,8 @@ def test_download_without_network(tmp_path):
     proxies = dict.fromkeys(("http_proxy", "https_proxy"), "http://127.0.0.1:9")
     expected = ("config.py: DATA_PATH = None", "download failed", "refused", '"data/mnist.npz"')
     fails_with(folder, expected, KERAS_HOME=str(tmp_path / "keras"), **proxies)
+
+
+def test_network_larger_than_the_memory(tmp_path):
+    folder = copy_program(tmp_path / "program", HIDDEN_LAYERS=1, N_HIDDEN=2**31 - 1)
+    fails_with(folder, ("ResourceExhaustedError: ", "2147483647"))
