@@ -301,8 +301,13 @@ def build_optimizer():
 def fitting_steps(n_train, n_test):
     """Return STEPS_PER_EXECUTION, or an epoch's or the evaluation's steps where those are fewer.
 
-    The results are the same for every value, but past the last step Keras's bar overflows.
+    The results are the same for every value, but past the last step Keras's bar overflows; and
+    with PyTorch, Keras allows 1 alone.
     """
+    import keras
+
+    if keras.config.backend() == "torch":
+        return 1
     steps = math.ceil(training_part(n_train) / config.BATCH_SIZE)
     test_steps = math.ceil(n_test / 32)  # evaluate's own default
     return min(config.STEPS_PER_EXECUTION, steps, test_steps)
