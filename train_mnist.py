@@ -1,7 +1,7 @@
 """Train a first neural network on MNIST's handwritten digits, and judge it on the test set.
 
-It is the first listing of "Deep Learning with Keras" (A. Gulli and S. Pal, 2017), for Keras 3. Its
-constants are in config.py: edit them there, since there are no arguments. As they come, it ends in
+It is the first listing of "Deep Learning with Keras" (A. Gulli and S. Pal, 2017), for Keras 3. It
+takes no arguments: edit config.py, which holds its constants. As they come, a run ends in
 
     Test score: 0.2773
     Test accuracy: 0.9223
@@ -61,7 +61,7 @@ def main():
         metrics=config.METRICS,
         steps_per_execution=fitting_steps(len(X_train), len(X_test)),
     )
-    with recorded_run(model) as (folder, record):
+    with recorded_run() as (folder, record):
         model.fit(
             X_train,
             Y_train,
@@ -79,7 +79,7 @@ def main():
             print(f"Test {metric}: {score[metric]:.4f}", flush=True)
         exit_if_diverged(record, score["loss"])
         record["test"] = {"score": score["loss"], **{m: score[m] for m in config.METRICS}}
-        draw_test(folder, record, y_test, model.predict(X_test, verbose=0), pictures)
+        draw_test(folder, record, y_test, model.predict_on_batch(X_test), pictures)
 
 
 def refuse_arguments():
@@ -130,9 +130,9 @@ ALLOWED = {
         'a list of different names of metrics in Keras, such as ["accuracy"]',
         lambda v: type(v) is list and all(map(is_text, v)) and len(set(v)) == len(v),
     ),
+    "STEPS_PER_EXECUTION": whole(1),
     "RESULTS_DIR": ("the path of a folder", is_text),
     "VERBOSE": whole(0, 2),
-    "STEPS_PER_EXECUTION": whole(1),
 }
 
 
@@ -314,20 +314,19 @@ def fitting_steps(n_train, n_test):
 
 
 @contextlib.contextmanager
-def recorded_run(model):
+def recorded_run():
     """Make a folder for this run, give it and the run's record, and complete both in the end.
 
-    The record is a dict, kept in run.json. SIGINT (Ctrl-C) and SIGTERM stop the training of model
-    after the step in hand; a second one ends the program. Exits with a code other than 0 if the
-    run was interrupted, or if something could not be written.
+    The record is a dict, kept in run.json. SIGINT (Ctrl-C) and SIGTERM end the training after the
+    step in hand; a second one ends the program. Exits with a code other than 0 if the run was
+    interrupted, or if something could not be written.
     """
     folder, record = start_run()
 
     def stop(number, frame):
-        record.update(status="interrupted", signal=number)
-        model.stop_training = True
-        for number in handlers:
-            signal.signal(number, signal.SIG_DFL)
+        record.update(status="interrupted", signal=number)  # which epoch_recorder looks at
+        for each in handlers:
+            signal.signal(each, signal.SIG_DFL)
         os.write(2, b"\nStopping after this step; the same again stops at once.\n")
 
     handlers = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -423,35 +422,29 @@ def attempt(record, path):
 
 
 def epoch_recorder(folder, record):
-    """Make the callback that writes history.csv, model.keras and run.json as each epoch ends."""
+    """Make the callback that writes history.csv, model.keras and run.json as each epoch ends.
+
+    It also ends the training once the record says that the run was interrupted, or if the loss of
+    training or validation is NaN or infinite: that epoch is not written, so the model stays usable.
+    """
     import keras
 
-    csv_logger = keras.callbacks.CSVLogger(str(folder / "history.csv"))
+    csv_logger = keras.callbacks.CSVLogger(folder / "history.csv")
 
-    def begin(logs):
-        with attempt(record, folder / "history.csv"):
-            csv_logger.on_train_begin()
-        if record["status"] == "interrupted":  # already, before fit cleared stop_training
-            recorder.model.stop_training = True
+    def end_step(step, logs):
+        if record["status"] == "interrupted":
+            recorder.model.stop_training = True  # Keras ends the epoch here, and then the training
 
     def end_epoch(epoch, logs):
-        model = recorder.model
         if not math.isfinite(logs["loss"] + logs.get("val_loss", 0)):
             record["status"] = "diverged"
-            model.stop_training = True
+            recorder.model.stop_training = True
             return
-        finished = int(model.optimizer.iterations) == (epoch + 1) * recorder.params["steps"]
-        if not finished and record["epochs"] > 0:
-            # A signal cut this epoch short: go back to the last one that was finished.
-            with attempt(record, folder / "model.keras") as path:
-                model.load_weights(path)
-            return
-        if finished:
-            record["epochs"] = epoch + 1
-            with attempt(record, folder / "history.csv"):
-                csv_logger.on_epoch_end(epoch, logs)
+        record["epochs"] = epoch + 1
+        with attempt(record, folder / "history.csv"):
+            csv_logger.on_epoch_end(epoch, logs)
         with attempt(record, folder / "model.keras") as path, replacing(path) as new:
-            model.save(new)
+            recorder.model.save(new)
         with attempt(record, folder / "run.json") as path:
             write_record(path, record)
 
@@ -460,7 +453,10 @@ def epoch_recorder(folder, record):
             csv_logger.on_train_end()
 
     recorder = keras.callbacks.LambdaCallback(
-        on_train_begin=begin, on_epoch_end=end_epoch, on_train_end=end
+        on_train_begin=csv_logger.on_train_begin,
+        on_train_batch_end=end_step,
+        on_epoch_end=end_epoch,
+        on_train_end=end,
     )
     return recorder
 

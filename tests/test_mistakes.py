@@ -34,9 +34,9 @@ WRONG = {
     "OPTIMIZER": ["''", "None", "3", "['sgd']"],
     "LEARNING_RATE": ["0", "-0.01", "True", "float('nan')", "float('inf')", "10**400", "'0.01'"],
     "LOSS": ["''", "None", "3"],
-    "RESULTS_DIR": ["''", "None", "0"],
     "METRICS": ["'accuracy'", "None", "[3]", "['']", "['accuracy'] * 2", "('accuracy',)"],
     "STEPS_PER_EXECUTION": ["0", "-1", "125.0", "True", "None"],
+    "RESULTS_DIR": ["''", "None", "0"],
     "VERBOSE": ["3", "-1", "True", "'1'", "1.0"],
 }
 
