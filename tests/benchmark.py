@@ -108,7 +108,6 @@ def train_keras(kind, constants):
 
     for name, value in constants.items():
         setattr(config, name, value)
-    config.VERBOSE = 0
     if kind == "listing":
         config.STEPS_PER_EXECUTION = 1
     times, digests = [], []
