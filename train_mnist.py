@@ -339,8 +339,8 @@ def recorded_run():
         raise
     finally:
         if record["epochs"] > 0:
-            with attempt(record, folder / "curves.png") as path:
-                draw_curves(path, folder / "history.csv")
+            with attempt(record, folder / "curves.png") as path, replacing(path) as new:
+                draw_curves(new, folder / "history.csv")
         with attempt(record, folder / "run.json") as path:
             write_record(path, record)
         with attempt(record, folder.parent / "runs.csv") as path:
@@ -475,10 +475,10 @@ def draw_test(folder, record, y_test, probabilities, pictures):
     y_test holds the labels, whole numbers of shape (n,); probabilities is float32 of shape
     (n, NB_CLASSES); pictures holds the images as they were loaded.
     """
-    with attempt(record, folder / "confusion.png") as path:
-        draw_confusion(path, y_test, probabilities)
-    with attempt(record, folder / "mistakes.png") as path:
-        draw_mistakes(path, y_test, probabilities, pictures)
+    with attempt(record, folder / "confusion.png") as path, replacing(path) as new:
+        draw_confusion(new, y_test, probabilities)
+    with attempt(record, folder / "mistakes.png") as path, replacing(path) as new:
+        draw_mistakes(new, y_test, probabilities, pictures)
 
 
 def draw_confusion(path, y_test, probabilities):
@@ -496,13 +496,14 @@ def draw_confusion(path, y_test, probabilities):
     axes = figure.subplots()
     # The power lets a few mistakes be seen beside a thousand right answers.
     axes.imshow(counts, cmap="Blues", norm=PowerNorm(0.4, 0, counts.max()))
-    for row, column in np.argwhere(counts):  # a cell left empty stands for 0
+    for row, column in np.argwhere(counts):
         count = counts[row, column]
         colour = "white" if count > counts.max() / 6 else "black"
         axes.text(column, row, count, ha="center", va="center", color=colour, fontsize=size)
     right = counts.trace()
     axes.set_title(f"Test accuracy {right / len(y_test):.4f}: {right:,} of {len(y_test):,} right")
-    axes.set(xlabel="predicted", ylabel="label", xticks=range(n), yticks=range(n))
+    ticks = range(0, n, math.ceil(n / 60))  # as many as can be read
+    axes.set(xlabel="predicted (empty: 0)", ylabel="label", xticks=ticks, yticks=ticks)
     figure.savefig(path, dpi=120)
 
 
@@ -518,12 +519,12 @@ def draw_mistakes(path, y_test, probabilities, pictures):
     wrong = np.flatnonzero(predicted != y_test)
     shown = wrong[np.argsort(-surety[wrong], kind="stable")][:24]
     figure = Figure(figsize=(9, 7.5))
-    figure.suptitle(f"The {len(shown)} most confident of {len(wrong):,} mistakes on the test set")
+    figure.suptitle(f"{len(wrong):,} mistakes on the test set, the most confident first")
     margins = {"left": 0.02, "right": 0.98, "top": 0.88, "bottom": 0.02, "hspace": 0.4}
     for axes in figure.subplots(4, 6, gridspec_kw=margins).flat:
         axes.axis("off")
     for axes, i in zip(figure.axes, shown, strict=False):
-        axes.imshow(np.atleast_2d(pictures[i]), cmap="gray_r")
+        axes.imshow(np.atleast_2d(pictures[i]), cmap="gray_r", vmin=0, vmax=255)
         axes.set_title(f"{y_test[i]} taken for {predicted[i]}\np = {surety[i]:.3f}", fontsize=10)
     figure.savefig(path, dpi=120)
 
@@ -548,7 +549,7 @@ def draw_curves(path, history):
                 marker = "o" if len(epochs) < 20 else None
                 axes.plot(epochs, values, color=colour, linestyle=style, marker=marker, label=label)
         axes.set(xlabel="epoch", ylabel=name)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(alpha=0.3)
         axes.legend()
     figure.savefig(path, dpi=120)
@@ -560,12 +561,13 @@ def write_runs(path):
     It is written anew until no run.json has changed meanwhile, so that of two runs that end at
     once, the one that writes last has seen the other's end.
     """
-    rows = None
-    while rows != (rows := read_runs(path.parent, warn=rows is None)):
+    written, rows = None, read_runs(path.parent, warn=True)
+    while written != rows:
         with replacing(path) as new, open(new, "w", newline="") as file:
             writer = csv.DictWriter(file, dict.fromkeys(key for row in rows for key in row))
             writer.writeheader()
             writer.writerows(rows)
+        written, rows = rows, read_runs(path.parent, warn=False)
 
 
 def read_runs(results, warn):

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import sys
+from datetime import datetime, timedelta
 
 import keras
 import matplotlib
@@ -177,6 +178,20 @@ def test_runs_csv_is_true_whatever_was_done_to_results(tmp_path):
     rows = read_csv(results / "runs.csv")
     assert [row["folder"] for row in rows][:2] == ["reference", second.name]
     assert len(rows) == 3
+
+
+def test_run_started_in_the_same_second_as_another(tmp_path):
+    program = small_program(tmp_path)
+    now = datetime.now()
+    for second in range(60):  # whenever the run starts in these, its folder is there already
+        (program / "results" / f"{now + timedelta(seconds=second):%Y-%m-%d_%H-%M-%S}").mkdir(
+            parents=True
+        )
+    process = run(program)
+    assert process.returncode == 0, process.stderr
+    (folder,) = [path for path in run_folders(program) if list(path.iterdir())]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d_2", folder.name)
+    assert f"Results go to {folder}\n" in process.stdout
 
 
 def test_two_runs_at_once(tmp_path):
