@@ -433,7 +433,7 @@ def epoch_recorder(folder, record):
 
     def end_step(step, logs):
         if record["status"] == "interrupted":
-            recorder.model.stop_training = True  # Keras ends the epoch here, and then the training
+            recorder.model.stop_training = True  # Keras ends the epoch, too, and then the training
 
     def end_epoch(epoch, logs):
         if not math.isfinite(logs["loss"] + logs.get("val_loss", 0)):
@@ -447,6 +447,7 @@ def epoch_recorder(folder, record):
             recorder.model.save(new)
         with attempt(record, folder / "run.json") as path:
             write_record(path, record)
+        end_step(None, logs)  # a signal may have come since the last step
 
     def end(logs):
         with attempt(record, folder / "history.csv"):
