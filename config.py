@@ -10,7 +10,7 @@ NB_CLASSES = 10  # number of outputs = number of digits
 VALIDATION_SPLIT = 0.2  # how much TRAIN is reserved for VALIDATION; 0 for none
 
 # network
-HIDDEN_LAYERS = 0  # Dense(N_HIDDEN) + ReLU layers before the output; 0 is the seed's network
+HIDDEN_LAYERS = 0  # Dense(N_HIDDEN) + ReLU layers before the output; 0 is the listing's network
 N_HIDDEN = 128  # neurons in each hidden layer
 
 # training

@@ -262,7 +262,8 @@ def read_npz(path):
         with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as arrays:
             X_train, y_train, X_test, y_test = (np.asarray(arrays[key]) for key in keys)
     except Exception as error:  # no such file, no right to read it, cut short, a key missing, ...
-        sys.exit(f"{path} cannot be read as .npz: {type(error).__name__}: {error}")
+        why = f"{type(error).__name__}: {error}"
+        sys.exit(f"{path} cannot be read as .npz: {why} (DATA_PATH in config.py names the file)")
     return (X_train, y_train), (X_test, y_test)
 
 
@@ -294,15 +295,15 @@ def build_optimizer():
 
     settings = {}
     if config.LEARNING_RATE is not None:
-        settings["learning_rate"] = config.LEARNING_RATE
+        settings["learning_rate"] = float(config.LEARNING_RATE)  # Keras refuses a plain 1
     return keras.optimizers.get({"class_name": config.OPTIMIZER, "config": settings})
 
 
 def fitting_steps(n_train, n_test):
     """Return STEPS_PER_EXECUTION, or an epoch's or the evaluation's steps where those are fewer.
 
-    The results are the same for every value, but past the last step Keras's bar overflows; and
-    with PyTorch, Keras allows 1 alone.
+    The results are the same for every value, but far past the last step Keras's bar overflows its
+    line; and with PyTorch, Keras allows 1 alone.
     """
     import keras
 
@@ -318,8 +319,9 @@ def recorded_run():
     """Make a folder for this run, give it and the run's record, and complete both in the end.
 
     The record is a dict, kept in run.json. SIGINT (Ctrl-C) and SIGTERM end the training after the
-    step in hand; a second one ends the program. Exits with a code other than 0 if the run was
-    interrupted, or if something could not be written.
+    call into the backend in hand, when Python learns of them; a second one after that ends the
+    program. Exits with a code other than 0 if the run was interrupted, or if something could not
+    be written.
     """
     folder, record = start_run()
 
@@ -520,7 +522,7 @@ def draw_mistakes(path, y_test, probabilities, pictures):
     wrong = np.flatnonzero(predicted != y_test)
     shown = wrong[np.argsort(-surety[wrong], kind="stable")][:24]
     figure = Figure(figsize=(9, 7.5))
-    figure.suptitle(f"{len(wrong):,} mistakes on the test set, the most confident first")
+    figure.suptitle(f"{len(wrong):,} mistakes on the test set: the {len(shown)} most confident")
     margins = {"left": 0.02, "right": 0.98, "top": 0.88, "bottom": 0.02, "hspace": 0.4}
     for axes in figure.subplots(4, 6, gridspec_kw=margins).flat:
         axes.axis("off")

@@ -201,7 +201,7 @@ def test_file_that_cannot_be_read(tmp_path, content, texts):
     if content is not None:
         path.write_bytes(content)
     folder = copy_program(tmp_path / "program", DATA_PATH=str(path))
-    fails_with(folder, (f"{path} cannot be read as .npz: ", *texts))
+    fails_with(folder, (f"{path} cannot be read as .npz: ", *texts, "DATA_PATH"))
 
 
 @pytest.mark.parametrize("split, use", [(0.99, "train"), (1e-17, "validate")])

@@ -78,6 +78,8 @@ def test_hidden_layers(monkeypatch, hidden_layers, parameters):
 def test_learning_rate_is_the_one_set(monkeypatch):
     monkeypatch.setattr(config, "OPTIMIZER", "rmsprop")
     assert float(train_mnist.build_optimizer().learning_rate) == pytest.approx(0.001)
+    monkeypatch.setattr(config, "LEARNING_RATE", 1)
+    assert float(train_mnist.build_optimizer().learning_rate) == 1
     monkeypatch.setattr(config, "LEARNING_RATE", 0.25)
     optimizer = train_mnist.build_optimizer()
     assert isinstance(optimizer, keras.optimizers.RMSprop)
