@@ -433,7 +433,7 @@ def epoch_recorder(folder, record):
 
     csv_logger = keras.callbacks.CSVLogger(folder / "history.csv")
 
-    def end_step(step, logs):
+    def stop_if_interrupted(step, logs):
         if record["status"] == "interrupted":
             recorder.model.stop_training = True  # Keras ends the epoch, too, and then the training
 
@@ -449,7 +449,7 @@ def epoch_recorder(folder, record):
             recorder.model.save(new)
         with attempt(record, folder / "run.json") as path:
             write_record(path, record)
-        end_step(None, logs)  # a signal may have come since the last step
+        stop_if_interrupted(None, logs)  # a signal may have come since the last step
 
     def end(logs):
         with attempt(record, folder / "history.csv"):
@@ -457,7 +457,7 @@ def epoch_recorder(folder, record):
 
     recorder = keras.callbacks.LambdaCallback(
         on_train_begin=csv_logger.on_train_begin,
-        on_train_batch_end=end_step,
+        on_train_batch_end=stop_if_interrupted,
         on_epoch_end=end_epoch,
         on_train_end=end,
     )
