@@ -126,7 +126,6 @@ def train_keras(kind, constants):
         return history
 
     keras.Sequential.fit = timed_fit
-    sys.argv = ["train_mnist.py"]
     with tempfile.TemporaryDirectory() as folder:
         config.RESULTS_DIR = folder
         train_mnist.main()

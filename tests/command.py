@@ -1,5 +1,7 @@
-"""Run the real command on an edited copy of config.py, the way users work."""
+"""Run the real command on an edited copy of config.py, the way users work, and read its results."""
 
+import csv
+import json
 import os
 import re
 import shutil
@@ -8,55 +10,79 @@ import sys
 import time
 from pathlib import Path
 
+import keras
 import numpy as np
+import pytest
+from matplotlib.image import imread
 
 ROOT = Path(__file__).resolve().parents[1]
+MNIST = ROOT / "data" / "mnist.npz"
+PICTURES = ["confusion.png", "curves.png", "mistakes.png"]
+FILES = sorted([*PICTURES, "history.csv", "model.keras", "run.json"])
+
+# as it was before the program was imported here, which sets the backend's threads
+ENVIRONMENT = {key: os.environ[key] for key in os.environ if key != "TF_NUM_INTRAOP_THREADS"}
+posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX's signals or file limits")
 
 
 def copy_program(folder, **constants):
-    """Copy the program and its data into folder, edit the constants, return the folder."""
+    """Copy the program into folder, edit the constants, return the folder."""
     folder.mkdir(exist_ok=True)
     for name in ("train_mnist.py", "config.py"):
         shutil.copy(ROOT / name, folder)
-    (folder / "data").symlink_to(ROOT / "data")
-    edit_config(folder, **constants)
-    return folder
+    return edit_config(folder, **{"DATA_PATH": str(MNIST), **constants})
 
 
-def edit_config(folder, **constants):
-    """Give constants new values in folder's config.py; a name that is not there yet is added."""
-    config = folder / "config.py"
-    text = config.read_text()
-    for name, value in constants.items():
-        line = f"{name} = {value!r}"
-        text, found = re.subn(rf"^{name} = .*", lambda _, new=line: new, text, flags=re.MULTILINE)
-        if not found:
-            text += line + "\n"
-    config.write_text(text)
-
-
-def save_digits(path, n_train=20, n_test=10):
-    """Save a small data set of the right kind: the first digits of MNIST."""
-    np.savez(path, **digits(n_train, n_test))
+def small_program(tmp_path, **constants):
+    """Copy the program for quick runs on a few digits."""
+    np.savez(tmp_path / "digits.npz", **digits(500, 100))
+    defaults = {"DATA_PATH": str(tmp_path / "digits.npz"), "NB_EPOCH": 2, "VERBOSE": 0}
+    return copy_program(tmp_path / "program", **{**defaults, **constants})
 
 
 def digits(n_train=20, n_test=10):
     """Return the first digits of MNIST, by the keys of the .npz file."""
     sizes = {"train": n_train, "test": n_test}
-    with np.load(ROOT / "data" / "mnist.npz") as arrays:
+    with np.load(MNIST) as arrays:
         return {key: arrays[key][: sizes[key[2:]]] for key in arrays}
 
 
-def start(folder, *arguments, cwd=None, preexec_fn=None, **environment):
-    """Start `python train_mnist.py` of folder; return the process, whose output can be read."""
+def edit_config(folder, **constants):
+    """Give constants new values in folder's config.py, or add them there; return the folder."""
+    text = (folder / "config.py").read_text("utf-8")
+    for name, value in constants.items():
+        line = f"{name} = {value!r}"
+        text, found = re.subn(rf"^{name} = .*", lambda _, new=line: new, text, flags=re.MULTILINE)
+        text += "" if found else line + "\n"
+    (folder / "config.py").write_text(text, "utf-8")
+    return folder
+
+
+def edit_script(folder, old, new):
+    """Replace text that stands once in folder's train_mnist.py."""
+    text = (folder / "train_mnist.py").read_text("utf-8")
+    assert text.count(old) == 1
+    (folder / "train_mnist.py").write_text(text.replace(old, new), "utf-8")
+
+
+def add_callback(folder, callback, last=True):
+    """Hand a callback, as it stands in the script, to fit, after the program's own or before."""
+    place = "run]," if last else "callbacks=["
+    edit_script(folder, place, f"run, {callback}]," if last else f"{place}{callback}, ")
+
+
+def start(folder, *arguments, cwd=None, preexec_fn=None, command=None, **environment):
+    """Start `python train_mnist.py` of folder, or another command there; return the process."""
     return subprocess.Popen(
-        [sys.executable, str(folder / "train_mnist.py"), *arguments],
+        command or [sys.executable, str(folder / "train_mnist.py"), *arguments],
         cwd=cwd or folder,
-        env={**os.environ, **environment},
+        env={**ENVIRONMENT, **environment},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        encoding="utf-8",
+        errors="replace",
         preexec_fn=preexec_fn,
     )
 
@@ -67,22 +93,66 @@ def finish(process):
     return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
 
-def run(folder, *arguments, **settings):
-    """Run `python train_mnist.py` of folder to its end; return the finished process."""
-    return finish(start(folder, *arguments, **settings))
+def run(folder, *arguments, exits=0, **settings):
+    """Run the command to its end; check its exit code and return the finished process."""
+    process = finish(start(folder, *arguments, **settings))
+    assert process.returncode == exits, process.stderr
+    return process
 
 
 def wait_until(condition, process, seconds=120):
-    """Wait until condition() is true, while process runs; return what it gave."""
+    """Wait until condition() is true, while process runs."""
     deadline = time.monotonic() + seconds
-    while not (value := condition()):
+    while not condition():
         assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline, "it did not come about"
+        assert time.monotonic() < deadline, "timed out"
         time.sleep(0.01)
-    return value
 
 
-def own_lines(stderr):
+def own_lines(process):
     """Return the lines of standard error without what TensorFlow itself logs there."""
     chatter = re.compile(r"WARNING: All log messages before absl|[IWE]\d{4} \d\d:\d\d:|[IWE]0000 ")
-    return [line for line in stderr.splitlines() if not chatter.match(line)]
+    return [line for line in process.stderr.splitlines() if line and not chatter.match(line)]
+
+
+def figures(process):
+    """Return the figures of the last lines, {"score": ..., "accuracy": ...}, in their order."""
+    found = re.findall(r"^Test (\w+): (\d+\.\d{4})$", process.stdout, re.MULTILINE)
+    return {name: float(figure) for name, figure in found}
+
+
+def read_csv(path):
+    """Read a .csv file as a list of dicts."""
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def run_folders(program):
+    """Return the folders of the program's runs, the oldest first."""
+    return sorted(path for path in (program / "results").iterdir() if path.is_dir())
+
+
+def read_run(program):
+    """Return the folder of the program's only run, and its run.json."""
+    (folder,) = run_folders(program)
+    return folder, json.loads((folder / "run.json").read_text("utf-8"))
+
+
+def file_names(folder):
+    """Return the names of a folder's files, in order."""
+    return sorted(path.name for path in folder.iterdir())
+
+
+def check_pictures(folder, names=PICTURES):
+    """Check that the pictures are whole and not blank."""
+    for name in names:
+        pixels = imread(folder / name)
+        assert pixels.shape[0] >= 400 and pixels.shape[1] >= 600
+        assert pixels[..., :3].std() > 0.05
+
+
+def evaluate(path, x_test, y_test):
+    """Return the loss and accuracy of a saved model on a test set."""
+    X_test = x_test.reshape(len(x_test), -1) / np.float32(255)
+    Y_test = keras.utils.to_categorical(y_test, 10)
+    return keras.saving.load_model(path).evaluate(X_test, Y_test, verbose=0)

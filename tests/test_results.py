@@ -1,117 +1,86 @@
 """What each run leaves in the results folder."""
 
-import csv
 import hashlib
 import json
 import re
 import shutil
 import sys
-from datetime import datetime, timedelta
 
+import command
 import keras
-import matplotlib
 import numpy as np
 import pytest
-from command import ROOT, copy_program, own_lines, run, save_digits, start
-from matplotlib.image import imread
+from command import FILES, MNIST, copy_program, own_lines, read_csv, read_run, run, small_program
 
-FILES = ["confusion.png", "curves.png", "history.csv", "mistakes.png", "model.keras", "run.json"]
-
-
-def small_program(tmp_path, **constants):
-    """Copy the program for quick runs on a few digits."""
-    save_digits(tmp_path / "digits.npz", n_train=500, n_test=100)
-    defaults = {"DATA_PATH": str(tmp_path / "digits.npz"), "NB_EPOCH": 2, "VERBOSE": 0}
-    return copy_program(tmp_path / "program", **{**defaults, **constants})
+import train_mnist
 
 
-def read_csv(path):
-    """Read a .csv file as a list of dicts."""
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def run_folders(program):
-    """Return the folders of the program's runs, the oldest first."""
-    return sorted(path for path in (program / "results").iterdir() if path.is_dir())
-
-
-def test_every_file_of_a_run(tmp_path):
-    program = copy_program(tmp_path / "program", NB_EPOCH=2, VERBOSE=2)
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Run the program for two epochs; return it, its folder, its record and what it printed."""
+    program = copy_program(tmp_path_factory.mktemp("run") / "program", NB_EPOCH=2, VERBOSE=2)
     process = run(program)
-    assert process.returncode == 0, process.stderr
-    (folder,) = run_folders(program)
-    assert re.fullmatch(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d", folder.name)
-    assert sorted(path.name for path in folder.iterdir()) == FILES
-    assert sorted(path.name for path in (program / "results").iterdir()) == [
-        folder.name,
-        "runs.csv",
-    ]
+    return program, *read_run(program), process.stdout
 
-    record = json.loads((folder / "run.json").read_text())
-    assert record["status"] == "finished" and record["epochs"] == 2 and record["unwritten"] == {}
+
+def test_files_of_a_run(finished):
+    program, folder, _, _ = finished
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d", folder.name)
+    assert command.file_names(folder) == FILES
+    assert command.file_names(program / "results") == [folder.name, "runs.csv"]
+    command.check_pictures(folder)
+
+
+def test_record_of_a_run(finished):
+    program, folder, record, stdout = finished
+    assert record["status"] == "finished" and record["epochs"] == 2
     assert record["start"].startswith(folder.name[:10])
     assert 1 < record["seconds"] < 600
+    text = (program / "config.py").read_text("utf-8")
+    assert list(record["constants"]) == re.findall("^([A-Z_]+) =", text, re.MULTILINE)
     assert record["constants"]["NB_EPOCH"] == 2 and record["constants"]["METRICS"] == ["accuracy"]
-    constants = re.findall("^([A-Z_]+) =", (ROOT / "config.py").read_text(), re.MULTILINE)
-    assert sorted(record["constants"]) == sorted(constants)
-    assert record["versions"]["python"] == sys.version.split()[0]
-    assert record["versions"]["keras"] == keras.__version__
-    assert record["versions"]["numpy"] == np.__version__
-    assert record["backend"] == keras.backend.backend() and record["backend"] in record["versions"]
-    assert re.match("(CPU|GPU)", record["device"])
-    data = (ROOT / "data" / "mnist.npz").read_bytes()
-    assert record["data_sha256"] == hashlib.sha256(data).hexdigest()
-    assert f"Test score: {record['test']['score']:.4f}\n" in process.stdout
-    assert process.stdout.endswith(f"Test accuracy: {record['test']['accuracy']:.4f}\n")
+    assert record["python"] == sys.version.split()[0]
+    versions = {"keras": keras.__version__, "numpy": np.__version__}
+    assert versions.items() <= record["versions"].items()
+    assert keras.config.backend() in record["versions"] and re.match("CPU|GPU", record["device"])
+    assert record["data_sha256"] == hashlib.sha256(MNIST.read_bytes()).hexdigest()
+    script = (program / "train_mnist.py").read_bytes()
+    assert record["script_sha256"] == hashlib.sha256(script).hexdigest()
+    assert f"Test score: {record['test_score']:.4f}\n" in stdout
+    assert stdout.endswith(f"Test accuracy: {record['test_accuracy']:.4f}\n")
 
+
+def test_history_of_a_run(finished):
+    _, folder, record, stdout = finished
     history = read_csv(folder / "history.csv")
     assert [row["epoch"] for row in history] == ["0", "1"]
-    shown = re.findall(r"val_accuracy: (\S+) - val_loss: (\S+)", process.stdout)
-    pairs = [(float(row["val_accuracy"]), float(row["val_loss"])) for row in history]
-    assert [(f"{accuracy:.4f}", f"{loss:.4f}") for accuracy, loss in pairs] == shown
+    for name in ("accuracy", "loss", "val_accuracy", "val_loss"):
+        shown = re.findall(rf" {name}: (\S+)", stdout)[:2]
+        assert [f"{float(row[name]):.4f}" for row in history] == shown
+        assert float(history[-1][name]) == record[name]
 
-    model = keras.saving.load_model(folder / "model.keras")
-    with np.load(ROOT / "data" / "mnist.npz") as arrays:
-        X_test = arrays["x_test"].reshape(-1, 784) / np.float32(255)
-        Y_test = keras.utils.to_categorical(arrays["y_test"], 10)
-    loss, accuracy = model.evaluate(X_test, Y_test, verbose=0)
-    assert loss == pytest.approx(record["test"]["score"], rel=1e-5)
-    assert accuracy == pytest.approx(record["test"]["accuracy"], abs=1e-6)
 
+def test_row_of_a_run(finished):
+    program, folder, record, _ = finished
     (row,) = read_csv(program / "results" / "runs.csv")
+    figures = ["accuracy", "loss", "val_accuracy", "val_loss", "test_accuracy", "test_score"]
+    columns = ["folder", "start", "status", "epochs", "seconds", *figures, *train_mnist.ALLOWED]
+    assert list(row) == columns
     assert row["folder"] == folder.name and row["status"] == "finished" and row["epochs"] == "2"
-    assert float(row["seconds"]) == record["seconds"]
-    assert float(row["test_score"]) == record["test"]["score"]
-    assert float(row["test_accuracy"]) == record["test"]["accuracy"]
-    assert {name: str(value) for name, value in record["constants"].items()}.items() <= row.items()
+    assert [float(row[name]) for name in figures] == [record[name] for name in figures]
+    assert row["SEED"] == "1671" and row["METRICS"] == "['accuracy']"
 
 
 @pytest.mark.parametrize(
     "constants",
     [
-        {"VALIDATION_SPLIT": 0},
-        {"NB_EPOCH": 1, "METRICS": ["accuracy", "precision", "recall"]},
-        {"NB_CLASSES": 60, "METRICS": []},
+        {"VALIDATION_SPLIT": 0, "METRICS": ["accuracy", "precision", "recall", "auc"]},
+        {"HIDDEN_LAYERS": 2, "N_HIDDEN": 32, "NB_CLASSES": 60, "NB_EPOCH": 1, "METRICS": []},
     ],
 )
 def test_pictures_of_unusual_runs(tmp_path, constants):
-    program = small_program(tmp_path, **constants)
-    process = run(program)
-    assert process.returncode == 0, process.stderr
-    assert own_lines(process.stderr) == []
-    (folder,) = run_folders(program)
-    assert sorted(path.name for path in folder.iterdir()) == FILES
-    check_pictures(folder)
-
-
-def check_pictures(folder):
-    """Check that the three pictures are whole and not blank, and drawn without a window."""
-    for name in ("curves.png", "confusion.png", "mistakes.png"):
-        pixels = imread(folder / name)
-        assert pixels.shape[0] >= 400 and pixels.shape[1] >= 600
-        assert pixels[..., :3].std() > 0.05
-    assert matplotlib.get_backend().lower() == "agg"
+    assert own_lines(run(small_program(tmp_path, **constants))) == []
+    command.check_pictures(read_run(tmp_path / "program")[0])
 
 
 def test_pictures_of_two_classes_without_a_mistake(tmp_path):
@@ -122,86 +91,52 @@ def test_pictures_of_two_classes_without_a_mistake(tmp_path):
     np.savez(tmp_path / "easy.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
     constants = {"DATA_PATH": "../easy.npz", "NB_CLASSES": 2, "NB_EPOCH": 20, "LEARNING_RATE": 0.1}
     program = copy_program(tmp_path / "program", VERBOSE=0, **constants)
-    process = run(program)
-    assert process.returncode == 0, process.stderr
-    assert process.stdout.endswith("Test accuracy: 1.0000\n")
-    (folder,) = run_folders(program)
-    assert sorted(path.name for path in folder.iterdir()) == FILES
-    assert json.loads((folder / "run.json").read_text())["unwritten"] == {}
+    assert run(program).stdout.endswith("Test accuracy: 1.0000\n")
+    assert command.file_names(read_run(program)[0]) == FILES
+
+
+@pytest.mark.parametrize(
+    "shape, shown", [((1, 28, 28), True), ((14, 56), True), ((2, 14, 28), False), ((783,), False)]
+)
+def test_images_of_other_shapes(tmp_path, shape, shown):
+    program = small_program(tmp_path, RESHAPED=int(np.prod(shape)))
+    arrays = command.digits(500, 100)
+    for key in ("x_train", "x_test"):
+        arrays[key] = arrays[key].reshape(-1, 784)[:, : np.prod(shape)].reshape(-1, *shape)
+    np.savez(tmp_path / "digits.npz", **arrays)
+    lines = own_lines(run(program))
+    folder, record = read_run(program)
+    assert record["status"] == "finished"
+    command.check_pictures(folder, command.PICTURES if shown else command.PICTURES[:2])
+    if not shown:
+        assert "no mistakes.png" in lines.pop()
+    assert lines == []
 
 
 def test_runs_csv_is_true_whatever_was_done_to_results(tmp_path):
     program = small_program(tmp_path)
-    results = program / "results"
-    assert run(program).returncode == 0
-    (first,) = run_folders(program)
+    run(program)
+    first, record = read_run(program)
     before = {path.name: path.read_bytes() for path in first.iterdir()}
-
-    # a run copied in from elsewhere, one that is broken, one without an end, and foreign things
-    copied = results / "reference"
+    copied = program / "results" / "reference"  # a run from elsewhere, with a constant of its own
     shutil.copytree(first, copied)
-    record = json.loads((copied / "run.json").read_text())
-    record["start"] = "2020-01-01T00:00:00+01:00"
     record["constants"]["A_NEW_ONE"] = 5
-    (copied / "run.json").write_text(json.dumps(record))
-    for name, text in {
-        "broken": '{"status": "fin',
-        "list": "[1, 2]",
-        "binary": "\udc80",
-        "other": '{"start": "yesterday"}',
-    }.items():
-        (results / name).mkdir()
-        (results / name / "run.json").write_text(text, errors="surrogateescape")
-    (results / "folder" / "run.json").mkdir(parents=True)
-    (results / "foreign").mkdir()
-    (results / "notes.txt").write_text("mine")
-    for path in first.iterdir():
-        path.chmod(0o444)
-    first.chmod(0o555)
-
-    process = run(program)
-    first.chmod(0o755)
-    assert process.returncode == 0, process.stderr
-    warnings = own_lines(process.stderr)
-    assert len(warnings) == 5
-    for name in ("broken", "list", "binary", "other", "folder"):
-        assert sum(f"/{name}/run.json is not in runs.csv" in line for line in warnings) == 1
-    second = next(path for path in run_folders(program) if path.name[:2] == "20" and path != first)
-    rows = read_csv(results / "runs.csv")
-    assert [row["folder"] for row in rows] == ["reference", first.name, second.name]
-    assert [row["A_NEW_ONE"] for row in rows] == ["5", "", ""]
+    (copied / "run.json").write_text(json.dumps(record), "utf-8")
+    for name, text in {"broken": '{"status": "fin', "other": '{"start": "yesterday"}'}.items():
+        (program / "results" / name).mkdir()
+        (program / "results" / name / "run.json").write_text(text)
+    run(program)
+    rows = read_csv(program / "results" / "runs.csv")
+    second = command.run_folders(program)[1]
+    assert [row["folder"] for row in rows] == [first.name, second.name, "reference"]
     assert {path.name: path.read_bytes() for path in first.iterdir()} == before
-    assert (results / "notes.txt").read_text() == "mine"
-
-    shutil.rmtree(first)
-    assert run(program).returncode == 0
-    rows = read_csv(results / "runs.csv")
-    assert [row["folder"] for row in rows][:2] == ["reference", second.name]
-    assert len(rows) == 3
-
-
-def test_run_started_in_the_same_second_as_another(tmp_path):
-    program = small_program(tmp_path)
-    now = datetime.now()
-    for second in range(60):  # whenever the run starts in these, its folder is there already
-        (program / "results" / f"{now + timedelta(seconds=second):%Y-%m-%d_%H-%M-%S}").mkdir(
-            parents=True
-        )
-    process = run(program)
-    assert process.returncode == 0, process.stderr
-    (folder,) = [path for path in run_folders(program) if list(path.iterdir())]
-    assert re.fullmatch(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d_2", folder.name)
-    assert f"Results go to {folder}\n" in process.stdout
 
 
 def test_two_runs_at_once(tmp_path):
-    program = small_program(tmp_path, NB_EPOCH=20)
-    processes = [start(program), start(program)]
-    outputs = [process.communicate(timeout=300) for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], outputs
+    program = small_program(tmp_path)
+    processes = [command.start(program), command.start(program)]
+    assert [command.finish(process).returncode for process in processes] == [0, 0]
+    folders = command.run_folders(program)
     rows = read_csv(program / "results" / "runs.csv")
-    assert [row["folder"] for row in rows] == [path.name for path in run_folders(program)]
-    assert [row["status"] for row in rows] == ["finished"] * 2
-    assert rows[0]["test_score"] == rows[1]["test_score"] != ""
-    for folder in run_folders(program):
-        assert sorted(path.name for path in folder.iterdir()) == FILES
+    assert [row["folder"] for row in rows] == [folder.name for folder in folders]
+    assert len(rows) == 2 and all(command.file_names(folder) == FILES for folder in folders)

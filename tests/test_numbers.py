@@ -1,0 +1,88 @@
+"""The numbers are those of plain Keras to the bit, again and again, for any steps per call."""
+
+import ast
+import json
+
+import command
+import keras
+import pytest
+from command import ROOT, copy_program, read_csv, read_run, run
+
+import config
+import train_mnist
+
+REFERENCE = ROOT / "results" / "reference"
+
+
+def train(program, **environment):
+    """Run the program; return the bytes of history.csv and the weights."""
+    run(program, **environment)
+    folder, _ = read_run(program)
+    weights = keras.saving.load_model(folder / "model.keras").get_weights()
+    return (folder / "history.csv").read_bytes(), [w.tobytes() for w in weights]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Train for two epochs; return the history and the weights."""
+    return train(copy_program(tmp_path_factory.mktemp("a") / "program", NB_EPOCH=2, VERBOSE=0))
+
+
+@pytest.mark.parametrize("steps", [1, 7, 2**31 - 1])
+def test_same_numbers_for_any_steps_per_execution(tmp_path, trained, steps):
+    constants = {"NB_EPOCH": 2, "VERBOSE": 0, "STEPS_PER_EXECUTION": steps}
+    assert train(copy_program(tmp_path / "program", **constants)) == trained
+
+
+def test_same_numbers_whatever_keras_json_says(tmp_path, trained):
+    (tmp_path / "keras.json").write_text('{"floatx": "float16", "epsilon": 0.01}')
+    program = copy_program(tmp_path / "program", NB_EPOCH=2, VERBOSE=0)
+    assert train(program, KERAS_HOME=str(tmp_path)) == trained
+
+
+def worst_difference(program):
+    """Train for two epochs; return how far its history is from the reference's first epochs."""
+    command.edit_config(program, NB_EPOCH=2, VERBOSE=0)
+    run(program)
+    history = read_csv(read_run(program)[0] / "history.csv")
+    reference = read_csv(REFERENCE / "history.csv")
+    return max(
+        abs(float(row[key]) - float(expected[key]))
+        for row, expected in zip(history, reference, strict=False)
+        for key in ("accuracy", "loss", "val_accuracy", "val_loss")
+    )
+
+
+# The sum of 784 products of float32 in another order moves the loss by some 1e-6 and, at most, a
+# few of 12,000 images to another class. What is wrong in the training moves them a hundred times
+# as much.
+TOLERANCE = 0.0005
+
+
+def test_history_is_that_of_the_reference(tmp_path):
+    assert worst_difference(copy_program(tmp_path / "program")) < TOLERANCE
+
+
+def test_another_rate_is_far_from_the_reference(tmp_path):
+    program = copy_program(tmp_path / "program", LEARNING_RATE=0.0101)
+    assert worst_difference(program) > 2 * TOLERANCE
+
+
+def test_reference_is_a_run_of_these_constants():
+    record = json.loads((REFERENCE / "run.json").read_text("utf-8"))
+    assert command.file_names(REFERENCE) == sorted([*command.FILES, "README.md"])
+    assert record["status"] == "finished" and record["epochs"] == config.NB_EPOCH
+    assert record["constants"] == {name: getattr(config, name) for name in train_mnist.ALLOWED}
+    shown = [record[name] for name in ("accuracy", "val_accuracy", "test_accuracy")]
+    assert shown == pytest.approx([0.9236, 0.9227, 0.9222], abs=0.002)  # those published
+    readme = (ROOT / "README.md").read_text("utf-8")
+    assert all(f"{figure:.4f}" in readme for figure in (*shown, record["test_score"]))
+
+
+def test_script_keeps_its_shape():
+    text = (ROOT / "train_mnist.py").read_text("utf-8")
+    functions = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef)]
+    assert functions[0].name == "main" and functions[0].lineno <= 45
+    for function in functions:
+        assert not any(isinstance(n, (ast.Import, ast.ImportFrom)) for n in ast.walk(function))
+    assert len(text.splitlines()) <= 420
