@@ -29,7 +29,7 @@ if "IPython" not in sys.modules:  # a notebook's backend, inherited, may not be 
 
 import keras
 import numpy as np
-from keras.layers import Activation, Dense
+from keras.layers import Activation, Dense, Dropout
 from matplotlib.figure import Figure
 
 import config
@@ -122,7 +122,7 @@ def load_data():
 
 
 def build_model():
-    """Build the network: HIDDEN_LAYERS of Dense(N_HIDDEN) and ReLU, then Dense and softmax.
+    """Build the network: HIDDEN_LAYERS of Dense(N_HIDDEN), ReLU and DROPOUT, Dense and softmax.
 
     It maps float32 of shape (n, RESHAPED), from 0 to 1, to float32 of shape (n, NB_CLASSES), the
     probabilities. The listing's network has 784 x 10 weights and 10 biases, 7,850 parameters.
@@ -132,6 +132,8 @@ def build_model():
     for _ in range(config.HIDDEN_LAYERS):
         model.add(Dense(config.N_HIDDEN))
         model.add(Activation("relu"))
+        if config.DROPOUT > 0:
+            model.add(Dropout(config.DROPOUT))
     # 10 outputs
     # final stage is softmax
     model.add(Dense(config.NB_CLASSES))
@@ -350,6 +352,7 @@ ALLOWED = {
     "VALIDATION_SPLIT": (int | float, 0, 0.999),
     "HIDDEN_LAYERS": (int, 0, MOST),
     "N_HIDDEN": (int, 1, MOST),
+    "DROPOUT": (int | float, 0, 0.999),
     "NB_EPOCH": (int, 1, MOST),
     "BATCH_SIZE": (int, 1, MOST),
     "OPTIMIZER": (str,),

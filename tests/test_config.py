@@ -33,6 +33,7 @@ WRONG = {
     "VALIDATION_SPLIT": ["1", "'0.2'"],
     "HIDDEN_LAYERS": ["-1", "True"],
     "N_HIDDEN": ["0", "128.0"],
+    "DROPOUT": ["1.0", "-0.1"],
     "NB_EPOCH": ["0", "10**12"],
     "BATCH_SIZE": ["0", "'128'"],
     "OPTIMIZER": ["None", "['sgd']"],

@@ -2,9 +2,11 @@
 
 import ast
 import json
+import sys
 
 import command
 import keras
+import numpy as np
 import pytest
 from command import ROOT, copy_program, read_csv, read_run, run
 
@@ -12,6 +14,38 @@ import config
 import train_mnist
 
 REFERENCE = ROOT / "results" / "reference"
+
+# what the constants of the chapter's programs are, where they differ from those supplied
+CHAPTER = {
+    1: {},
+    2: {"HIDDEN_LAYERS": 2},
+    3: {"HIDDEN_LAYERS": 2, "DROPOUT": 0.3},
+    4: {"HIDDEN_LAYERS": 2, "DROPOUT": 0.3, "OPTIMIZER": "rmsprop"},
+}
+LISTING = """
+import json, sys
+import listing
+history, weights, (score, accuracy) = listing.train(int(sys.argv[1]), 2)
+history |= {"weights": [w.tolist() for w in weights], "score": score, "accuracy_": accuracy}
+print(json.dumps(history))
+"""
+
+
+@pytest.mark.parametrize("program, constants", CHAPTER.items())
+def test_chapter_to_the_bit(tmp_path, program, constants):
+    listing = [sys.executable, "-c", LISTING, str(program)]
+    expected = json.loads(run(ROOT / "tests", command=listing).stdout.splitlines()[-1])
+    folder = copy_program(tmp_path / "program", NB_EPOCH=2, VERBOSE=0, **constants)
+    run(folder)
+    folder, record = read_run(folder)
+    history = read_csv(folder / "history.csv")
+    for name in ("accuracy", "loss", "val_accuracy", "val_loss"):
+        assert [float(row[name]) for row in history] == expected[name]
+    weights = keras.saving.load_model(folder / "model.keras").get_weights()
+    for own, other in zip(weights, expected["weights"], strict=True):
+        assert np.array_equal(own, np.array(other, "float32"))
+    assert record["test_score"] == expected["score"]
+    assert record["test_accuracy"] == expected["accuracy_"]
 
 
 def train(program, **environment):
