@@ -279,7 +279,7 @@ def draw_pictures(run, history, model, X_test, y_test):
     if shape == [side * side]:  # an image stored as a row
         shape = [side, side]
     if len(shape) != 2:
-        logging.warning(f"no mistakes.png: cannot show images of {run.image_shape}")
+        logging.warning(f"no mistakes.png, weights.png: cannot show images of {run.image_shape}")
         return
     wrong = np.flatnonzero(predicted != y_test)
     shown = wrong[np.argsort(-confidence[wrong], kind="stable")][:24]
@@ -287,6 +287,13 @@ def draw_pictures(run, history, model, X_test, y_test):
     titles = [f"{y_test[i]} taken for {predicted[i]}\np = {confidence[i]:.3f}" for i in shown]
     images = X_test[shown].reshape(-1, *shape)
     draw_images(run, "mistakes.png", title, images, titles, cmap="gray_r", vmin=0, vmax=1)
+    weights = model.get_weights()[0]
+    if weights.shape[:-1] == (config.RESHAPED,):  # not if the script builds another first layer
+        limit = np.abs(weights).max()
+        title = "Weights of the first layer: white is positive, black negative, grey zero"
+        images = weights.T[:24].reshape(-1, *shape)
+        look = {"cmap": "gray", "vmin": -limit, "vmax": limit}
+        draw_images(run, "weights.png", title, images, range(24), **look)
 
 
 def draw_curves(run, history):

@@ -17,7 +17,7 @@ from matplotlib.image import imread
 
 ROOT = Path(__file__).resolve().parents[1]
 MNIST = ROOT / "data" / "mnist.npz"
-PICTURES = ["confusion.png", "curves.png", "mistakes.png"]
+PICTURES = ["confusion.png", "curves.png", "mistakes.png", "weights.png"]
 FILES = sorted([*PICTURES, "history.csv", "model.keras", "run.json"])
 
 # as it was before the program was imported here, which sets the backend's threads

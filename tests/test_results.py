@@ -109,7 +109,7 @@ def test_images_of_other_shapes(tmp_path, shape, shown):
     assert record["status"] == "finished"
     command.check_pictures(folder, command.PICTURES if shown else command.PICTURES[:2])
     if not shown:
-        assert "no mistakes.png" in lines.pop()
+        assert "no mistakes.png, weights.png" in lines.pop()
     assert lines == []
 
 
