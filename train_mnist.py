@@ -150,10 +150,10 @@ def build_optimizer():
 
 
 def steps_per_execution(n_train, n_test):
-    """Return STEPS_PER_EXECUTION, or the steps of an epoch or of the evaluation if fewer."""
-    most = 1 if keras.config.backend() == "torch" else config.STEPS_PER_EXECUTION  # all it allows
+    """Return STEPS_PER_EXECUTION, or the steps of an epoch or of evaluate (32 each) if fewer."""
+    most = 1 if keras.config.backend() == "torch" else config.STEPS_PER_EXECUTION  # torch: only 1
     steps = math.ceil(n_train * (1 - config.VALIDATION_SPLIT) / config.BATCH_SIZE)
-    return min(most, steps, math.ceil(n_test / 32))  # of evaluate; more overflow Keras's bar
+    return min(most, steps, math.ceil(n_test / 32))  # larger values overflow Keras's progress bar
 
 
 class Run(keras.callbacks.Callback):
@@ -170,7 +170,7 @@ class Run(keras.callbacks.Callback):
         self.exit_code = 0
         self.old_handlers = contextlib.ExitStack()
         backend = keras.config.backend()
-        # Keras finds what it has downloaded by its name.
+        # get_file finds what Keras has downloaded
         data = HERE / Path(config.DATA_PATH or keras.utils.get_file("mnist.npz", "")).expanduser()
         self.record = {
             "start": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -216,7 +216,7 @@ class Run(keras.callbacks.Callback):
         self.record["seconds"] = round(time.monotonic() - self.clock, 1)
         if self.diverged or not math.isfinite(score["loss"]):
             self.write_record("diverged")
-            sys.exit(f"The loss diverged with LEARNING_RATE = {config.LEARNING_RATE}: reduce it")
+            sys.exit(f"The loss diverged: LEARNING_RATE = {config.LEARNING_RATE} is too large")
         stopped = self.stopped_by and self.record["epochs"] < self.params["epochs"]
         self.exit_code = 128 + self.stopped_by if stopped else 0
         self.record |= {f"test_{'score' if k == 'loss' else k}": v for k, v in score.items()}
@@ -335,10 +335,10 @@ def draw_images(run, name, title, images, titles, **look):
     rows = max(1, math.ceil(len(images) / 6))
     figure = Figure(figsize=(9, 0.5 + 1.75 * rows), layout="constrained")
     figure.suptitle(title)
-    for position, (image, title) in enumerate(zip(images, titles, strict=False), 1):
+    for position, (image, label) in enumerate(zip(images, titles, strict=False), 1):
         axes = figure.add_subplot(rows, 6, position)
         axes.imshow(image, **look)
-        axes.set_title(title, fontsize=10)
+        axes.set_title(label, fontsize=10)
         axes.axis("off")
     save_picture(figure, run, name)
 
@@ -415,6 +415,6 @@ if __name__ == "__main__":
         sys.stdout.reconfigure(errors="replace")  # a console may lack a character
     argparse.ArgumentParser(usage="%(prog)s (no arguments: edit config.py)").parse_args()
     vars(config).clear()  # read config.py as it is now, not as IPython or a .pyc has it
-    vars(config).update(runpy.run_path(HERE / "config.py"))
+    vars(config).update(runpy.run_path(str(HERE / "config.py")))
     check_constants()
     sys.exit(main())

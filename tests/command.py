@@ -104,8 +104,7 @@ def wait_until(condition, process, seconds=120):
     """Wait until condition() is true, while process runs."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline, "timed out"
+        assert process.poll() is None and time.monotonic() < deadline, "ended or timed out"
         time.sleep(0.01)
 
 
@@ -113,12 +112,6 @@ def own_lines(process):
     """Return the lines of standard error without what TensorFlow itself logs there."""
     chatter = re.compile(r"WARNING: All log messages before absl|[IWE]\d{4} \d\d:\d\d:|[IWE]0000 ")
     return [line for line in process.stderr.splitlines() if line and not chatter.match(line)]
-
-
-def figures(process):
-    """Return the figures of the last lines, {"score": ..., "accuracy": ...}, in their order."""
-    found = re.findall(r"^Test (\w+): (\d+\.\d{4})$", process.stdout, re.MULTILINE)
-    return {name: float(figure) for name, figure in found}
 
 
 def read_csv(path):
@@ -151,8 +144,9 @@ def check_pictures(folder, names=PICTURES):
         assert pixels[..., :3].std() > 0.05
 
 
-def evaluate(path, x_test, y_test):
-    """Return the loss and accuracy of a saved model on a test set."""
-    X_test = x_test.reshape(len(x_test), -1) / np.float32(255)
-    Y_test = keras.utils.to_categorical(y_test, 10)
+def evaluate(path):
+    """Return the loss and accuracy of a saved model on the test set of small_program."""
+    arrays = digits(500, 100)
+    X_test = arrays["x_test"].reshape(100, 784) / np.float32(255)
+    Y_test = keras.utils.to_categorical(arrays["y_test"], 10)
     return keras.saving.load_model(path).evaluate(X_test, Y_test, verbose=0)

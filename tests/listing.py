@@ -18,12 +18,10 @@ def train(program, epochs, verbose=0):
     hidden_layers, dropout, optimizer = PROGRAMS[program]
     keras.utils.set_random_seed(1671)
     with np.load(Path(__file__).resolve().parents[1] / "data" / "mnist.npz") as arrays:
-        X_train, X_test = [
-            arrays[key].reshape(-1, 784).astype("float32") / 255 for key in ("x_train", "x_test")
-        ]
-        Y_train, Y_test = [
-            keras.utils.to_categorical(arrays[key], 10) for key in ("y_train", "y_test")
-        ]
+        X_train = arrays["x_train"].reshape(60000, 784).astype("float32") / 255
+        X_test = arrays["x_test"].reshape(10000, 784).astype("float32") / 255
+        Y_train = keras.utils.to_categorical(arrays["y_train"], 10)
+        Y_test = keras.utils.to_categorical(arrays["y_test"], 10)
     model = keras.Sequential([keras.Input((784,))])
     for _ in range(hidden_layers):
         model.add(Dense(128))

@@ -41,8 +41,7 @@ def test_signal_ends_the_run_after_its_epoch_with_all_results(tmp_path, number, 
     assert record["status"] == "interrupted"
     assert 2 <= record["epochs"] == len(read_csv(folder / "history.csv")) < 100000
     # score, history and model are those of the same epoch
-    test = {key: array for key, array in command.digits(500, 100).items() if key.endswith("test")}
-    loss, accuracy = command.evaluate(folder / "model.keras", **test)
+    loss, accuracy = command.evaluate(folder / "model.keras")
     assert loss == pytest.approx(record["test_score"], rel=1e-5)
     assert ended.stdout.splitlines()[-1] == f"Test accuracy: {accuracy:.4f}"
     (row,) = read_csv(program / "results" / "runs.csv")
@@ -81,8 +80,7 @@ def test_signal_in_the_last_epoch_changes_nothing(tmp_path):
     program = small_program(tmp_path, NB_EPOCH=5)
     command.add_callback(program, raises("SIGINT"), last=False)
     assert own_lines(run(program)) == [STOPPING]
-    record = read_run(program)[1]
-    assert record["status"] == "finished" and record["epochs"] == 5
+    assert (read_run(program)[1]["status"], read_run(program)[1]["epochs"]) == ("finished", 5)
 
 
 @posix
@@ -99,7 +97,7 @@ def test_signal_without_standard_error_writes_into_no_file(tmp_path):
 def test_divergence_stops_the_run(tmp_path):
     program = small_program(tmp_path, NB_EPOCH=1000, HIDDEN_LAYERS=3, LEARNING_RATE=10.0)
     process = run(program, exits=1)
-    assert own_lines(process) == ["The loss diverged with LEARNING_RATE = 10.0: reduce it"]
+    assert own_lines(process) == ["The loss diverged: LEARNING_RATE = 10.0 is too large"]
     folder, record = read_run(program)
     assert record["status"] == "diverged" and "test_score" not in record
     assert record["epochs"] == 1 == len(read_csv(folder / "history.csv")) - 1
@@ -125,7 +123,6 @@ def test_killed_runs_keep_every_finished_epoch(tmp_path):
         assert (folder / "history.csv").read_text().endswith("\n")
         history = read_csv(folder / "history.csv")
         assert [row["epoch"] for row in history] == [str(epoch) for epoch in range(len(history))]
-        assert all(value for row in history for value in row.values())
         assert record["status"] == "unfinished" and "epochs" not in record
         assert read_csv(program / "results" / "runs.csv")[0]["status"] == "unfinished"
         assert keras.saving.load_model(folder / "model.keras").count_params() == 7850
@@ -150,9 +147,8 @@ def test_disk_that_fills_up_in_training(tmp_path):
     (line,) = own_lines(run(program, **limit_files(10000)))
     folder, record = read_run(program)
     assert line.startswith(f"{folder / 'model.keras'} cannot be written: ")
-    assert record["status"] == "unfinished"
+    assert record["status"] == "unfinished" and len(read_csv(folder / "history.csv")) == 1
     assert command.file_names(folder) == ["history.csv", "run.json"]
-    assert len(read_csv(folder / "history.csv")) == 1
 
 
 @posix
