@@ -177,7 +177,7 @@ class Run(keras.callbacks.Callback):
             "constants": {name: getattr(config, name) for name in ALLOWED},
             "python": sys.version.split()[0],
             "versions": {n: sys.modules[n].__version__ for n in ("keras", backend, "numpy")},
-            "device": str(keras.ops.zeros(1).device).rpartition("device:")[2],
+            "device": str(keras.ops.zeros(1).device).rpartition("device:")[2],  # CPU:0
             "data_sha256": hashlib.sha256(data.read_bytes()).hexdigest(),
             "script_sha256": hashlib.sha256(Path(__file__).read_bytes()).hexdigest(),
         }
@@ -387,7 +387,7 @@ def check_constants():
                 faults.append(f"{name} = {value!r:.80}: it must be {right}{span}")
         elif name.isupper() or name.upper() in ALLOWED:
             near = "".join(difflib.get_close_matches(name.upper(), ALLOWED, n=1))
-            hint = f"did you mean {near}? " if near else ""
+            hint = f"Did you mean {near}? " if near else ""
             right = "A new constant also goes into the table ALLOWED in train_mnist.py"
             faults.append(f"{name} is unknown. {hint}{right}")
     if faults:

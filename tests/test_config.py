@@ -62,9 +62,9 @@ def test_missing_and_unknown_constants(tmp_path):
     fails_with(
         folder,
         ("LOSS is missing",),
-        ("LOS is unknown. did you mean LOSS?",),
-        ("NB_EPOCHS is unknown. did you mean NB_EPOCH?",),
-        ("Optimizer is unknown. did you mean OPTIMIZER?",),
+        ("LOS is unknown. Did you mean LOSS?",),
+        ("NB_EPOCHS is unknown. Did you mean NB_EPOCH?",),
+        ("Optimizer is unknown. Did you mean OPTIMIZER?",),
         ("GRAVITY is unknown. A new constant also goes into the table ALLOWED in train_mnist.py",),
     )
 
