@@ -12,7 +12,7 @@ VALIDATION_SPLIT = 0.2  # how much TRAIN is reserved for VALIDATION: its last pa
 # network
 HIDDEN_LAYERS = 0  # Dense(N_HIDDEN) + ReLU layers before the output; 0 is the listing's network
 N_HIDDEN = 128  # neurons in each hidden layer; no effect while HIDDEN_LAYERS is 0
-DROPOUT = 0.0  # part of a hidden layer's outputs dropped in training; needs HIDDEN_LAYERS, too
+DROPOUT = 0.0  # from 0 to below 1: part of the hidden layers' outputs dropped in training, if any
 
 # training
 NB_EPOCH = 200  # passes over the training data
