@@ -20,8 +20,7 @@ MNIST = ROOT / "data" / "mnist.npz"
 PICTURES = ["confusion.png", "curves.png", "mistakes.png", "weights.png"]
 FILES = sorted([*PICTURES, "history.csv", "model.keras", "run.json"])
 
-# as it was before the program was imported here, which sets the backend's threads
-ENVIRONMENT = {key: os.environ[key] for key in os.environ if key != "TF_NUM_INTRAOP_THREADS"}
+ENVIRONMENT = dict(os.environ)  # before the program, once imported here, sets its threads
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX's signals or file limits")
 
 

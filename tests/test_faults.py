@@ -80,7 +80,8 @@ def test_signal_in_the_last_epoch_changes_nothing(tmp_path):
     program = small_program(tmp_path, NB_EPOCH=5)
     command.add_callback(program, raises("SIGINT"), last=False)
     assert own_lines(run(program)) == [STOPPING]
-    assert (read_run(program)[1]["status"], read_run(program)[1]["epochs"]) == ("finished", 5)
+    record = read_run(program)[1]
+    assert record["status"] == "finished" and record["epochs"] == 5
 
 
 @posix
