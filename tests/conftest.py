@@ -1,6 +1,7 @@
 """Let the tests import the program, from whichever folder pytest is started."""
 
 import os
+import signal
 import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -8,3 +9,5 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 from command import ROOT
 
 sys.path.insert(0, str(ROOT))
+# The programs that the tests start inherit it, unless it is ignored, as in a background job.
+signal.signal(signal.SIGINT, signal.default_int_handler)

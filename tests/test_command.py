@@ -1,7 +1,6 @@
 """The whole command as people use it: run, edit the constants, edit the script, call main."""
 
 import json
-import os
 import re
 import shutil
 import sys
@@ -30,8 +29,8 @@ def test_output_in_order_from_another_folder_without_network(tmp_path):
         r"Epoch 2/3",
         r"Epoch 3/3",
         r"375/375 - ",
-        rf"Results are in {re.escape(str(read_run(folder)[0]))}$",
         r"313/313 - ",
+        rf"Results are in {re.escape(str(read_run(folder)[0]))}$",
         r"Test score: 0\.5\d{3}$",
         r"Test accuracy: 0\.8[678]\d{2}$",
     ]
@@ -47,7 +46,7 @@ def test_the_other_losses_and_metrics(tmp_path, loss, low):
     constants = {"NB_EPOCH": 2, "VERBOSE": 0, "LOSS": loss, "METRICS": metrics}
     process = run(copy_program(tmp_path / "program", LEARNING_RATE=0.1, **constants))
     found = {k: float(v) for k, v in re.findall(r"^Test (\w+): (\S+)$", process.stdout, re.M)}
-    assert list(found) == ["score", *metrics]
+    assert list(found) == ["score", *sorted(metrics)]  # as Keras orders them
     assert found["accuracy"] > low
     assert 0 < found["score"] < 0.2  # of either loss; categorical cross-entropy would be above it
     assert found["recall"] <= found["accuracy"] <= found["precision"] < 1
@@ -102,14 +101,16 @@ def test_edited_config_is_read_again_in_the_same_process(tmp_path):
     assert seeds(program) == [1, 2]
 
 
-def test_edited_config_is_read_though_its_bytecode_looks_new(tmp_path):
-    program = small_program(tmp_path)
-    for seed in (1, 2):  # files of the same size and the same second of change
-        command.edit_config(program, SEED=seed)
-        os.utime(program / "config.py", (1e9, 1e9))
-        run(program, PYTHONDONTWRITEBYTECODE="")
-    assert list(program.glob("__pycache__/config.*"))
-    assert seeds(program) == [1, 2]
+def test_constants_of_a_run_are_those_of_its_start(tmp_path):
+    """The copy's config.py tells when it has been read; -I keeps its folder from Python's path."""
+    program = small_program(tmp_path, SEED=1)
+    with open(program / "config.py", "a") as file:
+        file.write("open(__file__ + '.read', 'w').close()\n")
+    process = command.start(program, command=[sys.executable, "-I", "train_mnist.py"])
+    command.wait_until((program / "config.py.read").exists, process)
+    command.edit_config(program, SEED=2)
+    assert command.finish(process).returncode == 0
+    assert seeds(program) == [1]
 
 
 def test_error_in_the_script_is_told_with_its_line(tmp_path):
@@ -118,6 +119,40 @@ def test_error_in_the_script_is_told_with_its_line(tmp_path):
     stderr = run(program, exits=1).stderr
     assert 'train_mnist.py", line ' in stderr and "    model.add(Dropput(0.3))\n" in stderr
     assert "NameError: name 'Dropput' is not defined" in stderr
+
+
+LOOP = """
+import signal, config, train_mnist
+for seed, rate in enumerate([0.1, 0.1, None, None, 1e20, 1.0], 1):
+    config.SEED, config.LEARNING_RATE = seed, rate
+    if seed == 2:
+        config.LERNING_RATE = 0.1
+    try:
+        print("returned", train_mnist.main())
+    except SystemExit as end:
+        print(end)
+        del config.LERNING_RATE
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+"""
+
+
+def test_loop_of_six_settings(tmp_path):
+    """The second is misspelt, the fourth is interrupted, the fifth diverges."""
+    program = small_program(tmp_path, NB_EPOCH=4, HIDDEN_LAYERS=1)
+    stop = "config.SEED == 4 and n == 1 and signal.raise_signal(signal.SIGINT)"
+    callback = f"keras.callbacks.LambdaCallback(on_epoch_end=lambda n, logs: {stop})"
+    command.add_callback(program, callback)
+    process = run(program, command=[sys.executable, "-c", LOOP])
+    lines = re.findall(r"^(?:returned|config).*", process.stdout, re.M)
+    assert lines[:1] + lines[2:] == [f"returned {code}" for code in (0, 0, 130, 1, 0)]
+    assert lines[1].startswith("config.py: LERNING_RATE is unknown. Did you mean LEARNING_RATE?")
+    stopping, diverged = [line for line in own_lines(process) if "tensorflow" not in line]
+    assert stopping.startswith("Stopping after this epoch") and "rate of 1e+20" in diverged
+    rows = command.read_csv(program / "results" / "runs.csv")
+    assert [row["SEED"] for row in rows] == ["1", "3", "4", "5", "6"]
+    statuses = ["finished", "finished", "interrupted", "diverged", "finished"]
+    assert [row["status"] for row in rows] == statuses
+    assert [bool(row["test_accuracy"]) for row in rows] == [True, True, True, False, True]
 
 
 @pytest.mark.parametrize("line, error", [("SEED = seed", "NameError"), ("SEED = (", "SyntaxError")])

@@ -1,5 +1,6 @@
 """No fault loses a finished epoch: signals, divergence, sudden death, full disks, no rights."""
 
+import json
 import shutil
 import signal
 import sys
@@ -98,7 +99,8 @@ def test_signal_without_standard_error_writes_into_no_file(tmp_path):
 def test_divergence_stops_the_run(tmp_path):
     program = small_program(tmp_path, NB_EPOCH=1000, HIDDEN_LAYERS=3, LEARNING_RATE=10.0)
     process = run(program, exits=1)
-    assert own_lines(process) == ["The loss diverged: LEARNING_RATE = 10.0 is too large"]
+    (line,) = own_lines(process)
+    assert line.endswith("The loss diverged: a learning rate of 10 is too large")
     folder, record = read_run(program)
     assert record["status"] == "diverged" and "test_score" not in record
     assert record["epochs"] == 1 == len(read_csv(folder / "history.csv")) - 1
@@ -124,7 +126,9 @@ def test_killed_runs_keep_every_finished_epoch(tmp_path):
         assert (folder / "history.csv").read_text().endswith("\n")
         history = read_csv(folder / "history.csv")
         assert [row["epoch"] for row in history] == [str(epoch) for epoch in range(len(history))]
-        assert record["status"] == "unfinished" and "epochs" not in record
+        assert record["status"] == "unfinished" and record["seconds"] > 0
+        assert record["epochs"] in (len(history), len(history) - 1)
+        assert record["val_loss"] == float(history[record["epochs"] - 1]["val_loss"])
         assert read_csv(program / "results" / "runs.csv")[0]["status"] == "unfinished"
         assert keras.saving.load_model(folder / "model.keras").count_params() == 7850
         shutil.rmtree(folder)
@@ -142,29 +146,53 @@ def limit_files(size):
 
 
 @posix
-def test_disk_that_fills_up_in_training(tmp_path):
-    """There is room for run.json and history.csv, but not for model.keras."""
-    program = small_program(tmp_path, NB_EPOCH=3)
-    (line,) = own_lines(run(program, **limit_files(10000)))
-    folder, record = read_run(program)
-    assert line.startswith(f"{folder / 'model.keras'} cannot be written: ")
-    assert record["status"] == "unfinished" and len(read_csv(folder / "history.csv")) == 1
+def test_disk_that_is_full(tmp_path):
+    """There is room for run.json, runs.csv and history.csv, but not for more."""
+    process = run(small_program(tmp_path), **limit_files(10000))
+    folder, record = read_run(tmp_path / "program")
+    names = ["model.keras"] * 3 + ["curves.png", "confusion.png", "mistakes.png", "weights.png"]
+    for name, line in zip(names, own_lines(process), strict=True):
+        assert f"{folder / name} cannot be written: File too large" in line
+    assert process.stdout.endswith(f"Test accuracy: {record['test_accuracy']:.4f}\n")
+    assert record["status"] == "finished" and len(read_csv(folder / "history.csv")) == 2
     assert command.file_names(folder) == ["history.csv", "run.json"]
 
 
-@posix
-def test_disk_that_fills_up_after_training(tmp_path):
-    """There is room for the model, but not for the pictures of more than 49,000 bytes."""
-    process = run(small_program(tmp_path), **limit_files(49000))
-    (line,) = own_lines(process)
-    folder, record = read_run(tmp_path / "program")
-    assert line.startswith(str(folder)) and ".png cannot be written: " in line
-    assert process.stdout.endswith(f"Test accuracy: {record['test_accuracy']:.4f}\n")
-    assert record["status"] == "finished" and "new-" not in "".join(command.file_names(folder))
+# What is in the way of a file is a folder of its name, made before an epoch and taken away later.
+HOLD = """keras.callbacks.LambdaCallback(
+    on_epoch_begin=lambda n, logs: [
+        n == 1 and [(run.folder / name).unlink(missing_ok=True) for name in {names}],
+        n == 1 and [(run.folder / name).mkdir() for name in {names}],
+        n == 2 and (run.folder / {names}[0]).rmdir(),
+    ]
+)"""
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_files_that_are_held(tmp_path, stopped):
+    """model.keras is held for an epoch, two pictures to the end, the table all the time."""
+    program = small_program(tmp_path, NB_EPOCH=4)
+    names = ["model.keras", "confusion.png", "weights.png"]
+    command.add_callback(program, HOLD.format(names=names))
+    if stopped:
+        command.edit_script(program, " run, keras", f" run, {raises('SIGINT', at=1)}, keras")
+    (program / "results" / "runs.csv").mkdir(parents=True)
+    process = run(program, exits=130 if stopped else 1)
+    lines = [line for line in own_lines(process) if line != STOPPING]
+    (folder,) = (program / "results").glob("2*")
+    record = json.loads((folder / "run.json").read_text("utf-8"))
+    held = [program / "results" / "runs.csv", *[folder / name for name in names]]
+    for path, line in zip([held[0], held[1], held[0], *held[2:]], lines, strict=True):
+        assert f"{path} cannot be written: " in line
+    assert record["status"] == ("interrupted" if stopped else "finished")
+    assert command.evaluate(folder / "model.keras")[0] == pytest.approx(record["test_score"])
+    assert command.file_names(folder) == command.FILES
+    command.check_pictures(folder, ["curves.png", "mistakes.png"])
+    assert command.file_names(program / "results") == [folder.name, "runs.csv"]
 
 
 @posix
-@pytest.mark.parametrize("results", ["config.py", "/proc/results"])
+@pytest.mark.parametrize("results", ["config.py", "/proc/results", "~nosuchuser/runs"])
 def test_results_folder_that_cannot_be_made(tmp_path, results):
     (line,) = own_lines(run(small_program(tmp_path, RESULTS_DIR=results), exits=1))
     assert line.startswith(f"config.py: RESULTS_DIR = '{results}' cannot be used: ")

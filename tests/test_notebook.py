@@ -1,0 +1,44 @@
+"""The program in a real kernel: run, edited, imported, reloaded, interrupted."""
+
+import command
+from command import posix, small_program
+from jupyter_client.manager import start_new_kernel
+
+
+@posix
+def test_in_a_notebook(tmp_path):
+    program = small_program(tmp_path)
+    manager, client = start_new_kernel(cwd=str(program), env=command.ENVIRONMENT)
+
+    def cell(code, interrupt_at=None):
+        """Run a cell, interrupt it at a text that it prints; return what it prints or raises."""
+        shown = []
+
+        def show(message):
+            content = message["content"]
+            shown.append(content.get("text", content.get("evalue", content.get("ename", ""))))
+            if interrupt_at and interrupt_at in shown[-1]:
+                manager.interrupt_kernel()
+
+        reply = client.execute_interactive(code, output_hook=show, timeout=120)["content"]
+        return "".join(shown) + reply.get("ename", "")
+
+    try:
+        for seed in (1, 2):
+            command.edit_config(program, SEED=seed)
+            assert "\nTest accuracy: 0." in cell("%run train_mnist.py")
+        assert "\nTest accuracy: 0." in cell("import config, train_mnist; train_mnist.main()")
+        command.edit_config(program, SEED=3, NB_EPOCH=100000, VERBOSE=2)
+        cell("import importlib; importlib.reload(config)")
+        stopped = cell("print('code', train_mnist.main())", "Epoch 3/100000\n")
+        print(stopped)
+        assert "\nTest accuracy: 0." in stopped and stopped.endswith("code 130\n")
+        assert cell("print('z'); import time; time.sleep(60)", "z\n").endswith("KeyboardInterrupt")
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+    rows = command.read_csv(program / "results" / "runs.csv")
+    assert [row["SEED"] for row in rows] == ["1", "2", "2", "3"]
+    assert [row["status"] for row in rows] == ["finished"] * 3 + ["interrupted"]
+    command.check_pictures(command.run_folders(program)[3])
+    assert all(float(row["test_accuracy"]) > 0 for row in rows)
