@@ -1,11 +1,11 @@
-# The constants of train_mnist.py: edit a value, save, run.
+# The constants of train_mnist.py: edit a value, save, run. "The listing" is the book's first program.
 
 # reproducibility
 SEED = 1671  # seeds Python, NumPy and the backend; from 0 to 4294967295
 
 # data
 DATA_PATH = "data/mnist.npz"  # an .npz like Keras's mnist.npz; None: Keras downloads that
-RESHAPED = 784  # values of an image in a row: 28 x 28
+RESHAPED = 784  # values of an image in a row: 28 x 28; the pictures take images to be square
 NB_CLASSES = 10  # number of outputs = number of digits
 VALIDATION_SPLIT = 0.2  # how much TRAIN is reserved for VALIDATION: its last part; 0 for none
 
@@ -17,13 +17,15 @@ DROPOUT = 0.0  # from 0 to below 1: part of the hidden layers' outputs dropped i
 # training
 NB_EPOCH = 200  # passes over the training data
 BATCH_SIZE = 128  # images observed before each update of the weights
-OPTIMIZER = "sgd"  # any name that keras.optimizers.get knows: "rmsprop", "adam", ...
+OPTIMIZER = "sgd"  # the book's SGD(); or another name that Keras knows: "rmsprop", "adam", ...
 LEARNING_RATE = None  # None for the optimizer's own default (SGD: 0.01)
 LOSS = "categorical_crossentropy"  # or "mean_squared_error", "binary_crossentropy", ...
-METRICS = ["accuracy"]  # more can follow: "precision", "recall", ...
+METRICS = ["accuracy"]  # names; more can follow: "precision", "recall", "f1_score", ...
 
 # speed
-STEPS_PER_EXECUTION = 125  # steps in each call of the backend; changes the speed, not the results
+# Training steps that Keras hands to TensorFlow in one go. It changes the speed, not the results,
+# except that a callback sees only every 125th batch: set 1 for a callback that acts on batches.
+STEPS_PER_EXECUTION = 125
 
 # results
 RESULTS_DIR = "results"  # where each run makes a folder of its own; ~ is the home folder

@@ -17,7 +17,7 @@ from matplotlib.image import imread
 
 ROOT = Path(__file__).resolve().parents[1]
 MNIST = ROOT / "data" / "mnist.npz"
-PICTURES = ["confusion.png", "curves.png", "mistakes.png", "weights.png"]
+PICTURES = ["curves.png", "confusion.png", "mistakes.png", "weights.png"]
 FILES = sorted([*PICTURES, "history.csv", "model.keras", "run.json"])
 
 ENVIRONMENT = dict(os.environ)  # before the program, once imported here, sets its threads
@@ -34,16 +34,15 @@ def copy_program(folder, **constants):
 
 def small_program(tmp_path, **constants):
     """Copy the program for quick runs on a few digits."""
-    np.savez(tmp_path / "digits.npz", **digits(500, 100))
+    np.savez(tmp_path / "digits.npz", **digits())
     defaults = {"DATA_PATH": str(tmp_path / "digits.npz"), "NB_EPOCH": 2, "VERBOSE": 0}
     return copy_program(tmp_path / "program", **{**defaults, **constants})
 
 
-def digits(n_train=20, n_test=10):
-    """Return the first digits of MNIST, by the keys of the .npz file."""
-    sizes = {"train": n_train, "test": n_test}
+def digits():
+    """Return the first 500 and 100 digits of MNIST, by the keys of the .npz file."""
     with np.load(MNIST) as arrays:
-        return {key: arrays[key][: sizes[key[2:]]] for key in arrays}
+        return {key: arrays[key][: 500 if "train" in key else 100] for key in arrays}
 
 
 def edit_config(folder, **constants):
@@ -66,8 +65,8 @@ def edit_script(folder, old, new):
 
 def add_callback(folder, callback, last=True):
     """Hand a callback, as it stands in the script, to fit, after the program's own or before."""
-    place = "run]," if last else "callbacks=["
-    edit_script(folder, place, f"run, {callback}]," if last else f"{place}{callback}, ")
+    old = "run]" if last else "[keras.callbacks"
+    edit_script(folder, old, f"run, {callback}]" if last else f"[{callback}, keras.callbacks")
 
 
 def start(folder, *arguments, cwd=None, preexec_fn=None, command=None, **environment):
@@ -121,7 +120,7 @@ def read_csv(path):
 
 def run_folders(program):
     """Return the folders of the program's runs, the oldest first."""
-    return sorted(path for path in (program / "results").iterdir() if path.is_dir())
+    return sorted((program / "results").glob("2*"))
 
 
 def read_run(program):
@@ -145,7 +144,7 @@ def check_pictures(folder, names=PICTURES):
 
 def evaluate(path):
     """Return the loss and accuracy of a saved model on the test set of small_program."""
-    arrays = digits(500, 100)
+    arrays = digits()
     X_test = arrays["x_test"].reshape(100, 784) / np.float32(255)
     Y_test = keras.utils.to_categorical(arrays["y_test"], 10)
     return keras.saving.load_model(path).evaluate(X_test, Y_test, verbose=0)

@@ -1,7 +1,4 @@
-"""The four programs of the book's chapter in plain Keras 3, with all of Keras's defaults.
-
-Nothing of train_mnist.py is used here: these are the numbers that it has to give.
-"""
+"""The four programs of the book's chapter in plain Keras 3, with nothing of train_mnist.py."""
 
 from pathlib import Path
 

@@ -15,8 +15,7 @@ def test_in_a_notebook(tmp_path):
         shown = []
 
         def show(message):
-            content = message["content"]
-            shown.append(content.get("text", content.get("evalue", content.get("ename", ""))))
+            shown.append(message["content"].get("text", ""))
             if interrupt_at and interrupt_at in shown[-1]:
                 manager.interrupt_kernel()
 
@@ -31,14 +30,11 @@ def test_in_a_notebook(tmp_path):
         command.edit_config(program, SEED=3, NB_EPOCH=100000, VERBOSE=2)
         cell("import importlib; importlib.reload(config)")
         stopped = cell("print('code', train_mnist.main())", "Epoch 3/100000\n")
-        print(stopped)
         assert "\nTest accuracy: 0." in stopped and stopped.endswith("code 130\n")
         assert cell("print('z'); import time; time.sleep(60)", "z\n").endswith("KeyboardInterrupt")
     finally:
         client.stop_channels()
         manager.shutdown_kernel(now=True)
     rows = command.read_csv(program / "results" / "runs.csv")
-    assert [row["SEED"] for row in rows] == ["1", "2", "2", "3"]
-    assert [row["status"] for row in rows] == ["finished"] * 3 + ["interrupted"]
+    assert [row["SEED"] + row["status"][:3] for row in rows] == ["1fin", "2fin", "2fin", "3int"]
     command.check_pictures(command.run_folders(program)[3])
-    assert all(float(row["test_accuracy"]) > 0 for row in rows)
