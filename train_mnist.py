@@ -20,11 +20,12 @@ import runpy
 import signal
 import sys
 import time
+import types
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent  # where config.py is, and where its relative paths start
 if __name__ == "__main__":  # read now: what is edited during the slow imports is for the next run
-    config = argparse.Namespace(**runpy.run_path(str(HERE / "config.py")))
+    config = types.SimpleNamespace(**runpy.run_path(str(HERE / "config.py")))
 else:
     import config
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # less of TensorFlow's log
@@ -65,7 +66,7 @@ def main():
     model = build_model()
     model.summary()
     model.compile(loss=config.LOSS, optimizer=build_optimizer(), metrics=config.METRICS)
-    # the numbers of images that fit and evaluate get below, so for a part of them another one
+    # of the images that fit and evaluate get: whoever hands them a slice gives its length here, too
     model.steps_per_execution = steps_per_execution(len(X_train), len(X_test))
     history = model.fit(
         X_train,
@@ -292,7 +293,7 @@ class Run(keras.callbacks.Callback):
         text = json.dumps(
             self.record, indent=2, default=lambda v: v.tolist() if hasattr(v, "tolist") else str(v)
         )
-        self.write(self.folder / "run.json", lambda new: new.write_text(text, "utf-8"))
+        self.write(self.folder / "run.json", lambda new: new.write_text(text + "\n", "utf-8"))
 
     def write(self, path, save):
         """Save to a new file, then rename it to path, so that a kill never leaves half a file."""
@@ -356,7 +357,7 @@ def draw_pictures(run, history, model, X_test, y_test):
         if isinstance(figure, str):  # why there is none
             logging.warning(f"no {name}: {figure}")
         else:
-            figure.text(0.995, 0.005, run.folder.name, ha="right", size=7, color="gray")
+            figure.supxlabel(run.folder.name, x=0.995, ha="right", size=7, color="gray")
             run.write(run.folder / name, figure.savefig)
 
 
@@ -406,7 +407,7 @@ def draw_weights(model):
     layer, *later = [layer for layer in model.layers if layer.weights]
     weights = layer.get_weights()[0].T
     shown, limit = weights[:24], np.abs(weights).max()
-    title = f"Layer {layer.name}: weights of {len(shown)} of its {len(weights)} neurons"
+    title = f"Layer {layer.name}: weights of {len(shown)} of {len(weights)} neurons, white positive"
     titles = [f"{'neuron' if later else 'class'} {number}" for number in range(len(shown))]
     return draw_images(title, shown, titles, cmap="gray", vmin=-limit, vmax=limit)
 
