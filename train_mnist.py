@@ -329,7 +329,7 @@ def write_runs(path):
     for file in sorted(path.parent.glob("*/run.json")):
         with contextlib.suppress(Exception):  # whatever that is, it is no record of a run
             run = json.loads(file.read_text("utf-8"))
-            run |= {name: run[name][:8] for name in ("data_sha256", "script_sha256")}  # enough
+            run |= {name: run[name][:8] + "..." for name in ("data_sha256", "script_sha256")}
             rows.append({"folder": file.parent.name, **run.pop("constants"), **run})
     with open(path, "w", newline="", encoding="utf-8", errors="replace") as file:
         writer = csv.DictWriter(file, dict.fromkeys(name for row in rows for name in row))
