@@ -24,7 +24,7 @@ import types
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent  # where config.py is, and where its relative paths start
-if __name__ == "__main__":  # read now: what is edited during the slow imports is for the next run
+if __name__ == "__main__":  # read before the slow imports: a later edit is for the next run
     config = types.SimpleNamespace(**runpy.run_path(str(HERE / "config.py")))
 else:
     import config
@@ -66,7 +66,7 @@ def main():
     model = build_model()
     model.summary()
     model.compile(loss=config.LOSS, optimizer=build_optimizer(), metrics=config.METRICS)
-    # of the images that fit and evaluate get: whoever hands them a slice gives its length here, too
+    # if fit or evaluate gets a slice of these images, give its length here, too
     model.steps_per_execution = steps_per_execution(len(X_train), len(X_test))
     history = model.fit(
         X_train,
@@ -113,9 +113,7 @@ ALLOWED = {
 def check_constants():
     """Exit with a line for each constant that is missing, unknown or of a value it cannot have."""
     faults = [f"{name} is missing" for name in ALLOWED if name not in vars(config)]
-    for name, value in list(vars(config).items()):
-        value = value.item() if isinstance(value, np.generic) else value  # as Keras wants it
-        setattr(config, name, value)
+    for name, value in vars(config).items():
         if name in ALLOWED:
             kind, *limits = ALLOWED[name]
             fits = isinstance(value, kind) and not isinstance(value, bool)
@@ -133,16 +131,16 @@ def check_constants():
         sys.exit("\n".join(f"config.py: {fault}" for fault in faults))
 
     # Try each name in a training step, as some valid Keras names cannot work with one-hot labels.
-    model = keras.Sequential([keras.Input((1,)), Dense(3, "softmax")])
+    model = keras.Sequential([keras.Input((1,)), Dense(10, "softmax")])
     trials = [("OPTIMIZER", config.OPTIMIZER), ("LOSS", config.LOSS)]
     for kind, name in trials + [("METRICS", [metric]) for metric in config.METRICS]:
         try:
             settings = {"optimizer": "sgd", "loss": "mse", kind.lower(): name}
             model.compile(**settings, run_eagerly=True)
-            model.train_on_batch(np.ones((2, 1)), np.eye(2, 3))
+            model.train_on_batch(np.ones((2, 1)), np.eye(2, 10))
         except Exception as error:  # Keras raises all kinds
-            faults.append(f"{kind}: Keras cannot use {name!r} with one-hot labels: {error!r:.150}")
-    keras.utils.clear_session()  # and with it the count of layers, which names them
+            faults.append(f"{kind}: {name!r} fails in a step with one-hot labels: {error!r:.150}")
+    keras.utils.clear_session()  # so that the names of the layers count from the start again
     if faults:
         sys.exit("\n".join(f"config.py: {fault}" for fault in faults))
 
@@ -150,9 +148,8 @@ def check_constants():
 def load_data():
     """Load the data that DATA_PATH names, or let Keras download MNIST if that is None.
 
-    Returns (X_train, y_train), (X_test, y_test): images, uint8 from 0 to 255 of shape (n, 28, 28)
-    or any other with RESHAPED values each, and labels, integers from 0 to NB_CLASSES - 1 of shape
-    (n,). Exits with one line if they are not to be had or of another kind.
+    Returns (X_train, y_train), (X_test, y_test): images, uint8 from 0 to 255, of RESHAPED values
+    each; labels, integers from 0 to NB_CLASSES - 1 of shape (n,). Exits with one line if not.
     """
     source = f"config.py: DATA_PATH = {str(config.DATA_PATH)!r}"
     try:
@@ -223,18 +220,18 @@ class Run(keras.callbacks.Callback):
         super().__init__()
         self.folder = make_folder()
         self.clock = time.monotonic()
+        self.diverged = False
         self.stopped_by = None  # the number of a signal
         self.exit_code = 0  # 1 after a failure; 128 plus the number of the signal that stopped it
         backend = keras.config.backend()
-        path = config.DATA_PATH or keras.utils.get_file("mnist.npz", "")  # what Keras downloaded
-        data = (HERE / Path(path).expanduser()).read_bytes()
+        data = HERE / Path(config.DATA_PATH or keras.utils.get_file("mnist.npz", "")).expanduser()
         self.record = {
             "start": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "constants": {name: getattr(config, name) for name in ALLOWED},
             "python": sys.version.split()[0],
             "versions": {n: sys.modules[n].__version__ for n in ("keras", backend, "numpy")},
             "device": str(keras.ops.zeros(1).device).rpartition("device:")[2],  # CPU:0
-            "data_sha256": hashlib.sha256(data).hexdigest(),
+            "data_sha256": hashlib.sha256(data.read_bytes()).hexdigest(),
             "script_sha256": hashlib.sha256(Path(__file__).read_bytes()).hexdigest(),
             "status": "unfinished",
             "epochs": 0,
@@ -251,18 +248,17 @@ class Run(keras.callbacks.Callback):
     def on_signal(self, number, frame):
         """Stop the training after this epoch; leave a second signal to the old handler."""
         self.stopped_by = number
-        self.on_train_end()
-        with contextlib.suppress(Exception):  # a console that is gone must not end the epoch
-            print("\nStopping after this epoch; once more quits at once.", file=sys.stderr)
+        self.on_train_end()  # gives a second signal to the old handler
+        logging.warning("Stopping after this epoch; once more quits at once.")
 
     def on_epoch_end(self, epoch, logs=None):
         """Save the model and the record; stop the training after a signal or if it diverged."""
-        diverged = not math.isfinite(logs["loss"] + logs.get("val_loss", 0))
-        if not diverged:
+        self.diverged = not math.isfinite(logs["loss"] + logs.get("val_loss", 0))
+        if not self.diverged:
             self.record |= {"epochs": epoch + 1, **logs}
             self.write(self.folder / "model.keras", self.model.save)
             self.write_record()
-        if diverged or self.stopped_by:
+        if self.diverged or self.stopped_by:
             self.model.stop_training = True
 
     def on_train_end(self, logs=None):
@@ -273,7 +269,7 @@ class Run(keras.callbacks.Callback):
     def finish(self, score):
         """Complete the record with evaluate's score, a dict, and save the model that was scored."""
         stopped = self.stopped_by and self.record["epochs"] < self.params["epochs"]
-        if math.isfinite(score["loss"]):
+        if math.isfinite(score["loss"]) and not self.diverged:
             self.record["status"] = "interrupted" if stopped else "finished"
             self.record |= {f"test_{'score' if k == 'loss' else k}": v for k, v in score.items()}
             self.write(self.folder / "model.keras", self.model.save)  # a callback may change it
@@ -282,7 +278,7 @@ class Run(keras.callbacks.Callback):
             self.record["status"] = "diverged"
             self.exit_code = 1
             rate = float(self.model.optimizer.learning_rate)
-            logging.error(f"The loss diverged: a learning rate of {rate:g} is too large")
+            logging.error(f"The loss diverged at a learning rate of {rate:g}: try a smaller one")
         self.write_record()
         self.write(self.folder.parent / "runs.csv", write_runs)
         print("Results are in", self.folder)
@@ -312,11 +308,12 @@ class Run(keras.callbacks.Callback):
 def make_folder():
     """Make a folder in RESULTS_DIR, named by the time; wait while a run has that name."""
     try:
+        results = HERE / Path(config.RESULTS_DIR).expanduser()
+        results.mkdir(parents=True, exist_ok=True)
         while True:
-            now = time.strftime("%Y-%m-%d_%H-%M-%S")
-            folder = HERE / Path(config.RESULTS_DIR).expanduser() / now
+            folder = results / time.strftime("%Y-%m-%d_%H-%M-%S")
             with contextlib.suppress(FileExistsError):
-                folder.mkdir(parents=True)
+                folder.mkdir()
                 return folder
             time.sleep(0.1)
     except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: ~ of an unknown user
@@ -327,7 +324,7 @@ def write_runs(path):
     """Write a CSV file with a row for each run.json in the folders beside it, ordered by name."""
     rows = []
     for file in sorted(path.parent.glob("*/run.json")):
-        with contextlib.suppress(Exception):  # whatever that is, it is no record of a run
+        with contextlib.suppress(Exception):  # not a run's record: skip it
             run = json.loads(file.read_text("utf-8"))
             run |= {name: run[name][:8] + "..." for name in ("data_sha256", "script_sha256")}
             rows.append({"folder": file.parent.name, **run.pop("constants"), **run})
@@ -339,14 +336,15 @@ def write_runs(path):
 
 def draw_pictures(run, history, model, X_test, y_test):
     """Draw a run's pictures; X_test is square images, float32 from 0 to 1, y_test is integers."""
+    if run.record["status"] == "diverged":  # a network of NaN
+        return
     probabilities = model.predict(X_test, batch_size=1000, verbose=0)
     shape = getattr(probabilities, "shape", None)  # several outputs are a list
     first = model.get_weights()[0].shape
-    n, pixels = config.NB_CLASSES, config.RESHAPED
     no_epoch = "" if history.epoch else "no epoch was run"
-    no_classes = "" if shape == (len(y_test), n) else f"the output is not one of {n} classes"
-    no_square = "" if math.isqrt(pixels) ** 2 == pixels else "the images are not square"
-    no_pixels = "" if first[:-1] == (pixels,) else "the first layer has no weight for each pixel"
+    no_classes = "" if shape == (len(y_test), config.NB_CLASSES) else "not one output per class"
+    no_square = "" if math.isqrt(config.RESHAPED) ** 2 == config.RESHAPED else "images not square"
+    no_pixels = "" if first[:-1] == (config.RESHAPED,) else "first layer without a weight per pixel"
     figures = {
         "curves.png": no_epoch or draw_curves(history),
         "confusion.png": no_classes or draw_confusion(y_test, probabilities),
@@ -362,7 +360,7 @@ def draw_pictures(run, history, model, X_test, y_test):
 
 
 def draw_curves(history):
-    """Draw each metric and the loss over the epochs, of training and validation."""
+    """Draw the loss and each metric of one value over the epochs, training and validation."""
     names = [n for n, values in history.history.items() if np.ndim(values) == 1 and n[:4] != "val_"]
     rows, columns = math.ceil(len(names) / 3), min(3, len(names))
     epochs = [epoch + 1 for epoch in history.epoch]
@@ -370,7 +368,7 @@ def draw_curves(history):
     for position, name in enumerate(names, 1):
         axes = figure.add_subplot(rows, columns, position, xlabel="epoch", ylabel=name)
         for prefix, label, style in (("", "training", ".-"), ("val_", "validation", ".--")):
-            if prefix + name in history.history:
+            if len(history.history.get(prefix + name, [])) == len(epochs):
                 axes.plot(epochs, history.history[prefix + name], style, ms=3, label=label)
         axes.locator_params(axis="x", integer=True, min_n_ticks=1)
         axes.grid(alpha=0.3)
@@ -381,12 +379,13 @@ def draw_curves(history):
 def draw_confusion(y_test, probabilities):
     """Draw how often each label (row) was taken for each class (column)."""
     n = config.NB_CLASSES
-    counts = np.eye(n, dtype=int)[y_test].T @ np.eye(n, dtype=int)[probabilities.argmax(axis=1)]
+    counts = np.zeros((n, n), int)
+    np.add.at(counts, (y_test, probabilities.argmax(axis=1)), 1)
     side = min(max(6, 0.6 * n), 24)  # inches
     figure = Figure(figsize=(side, side), dpi=120, layout="constrained")
     axes = figure.add_subplot(xlabel="predicted", ylabel="label", xticks=range(n), yticks=range(n))
     axes.set_title(f"Test accuracy {counts.trace() / len(y_test):.4f} (empty: 0)")
-    axes.imshow(counts**0.4, cmap="Blues", alpha=0.6)  # the power shows single mistakes, too
+    axes.imshow(counts**0.25, cmap="Blues", alpha=0.6)  # the power shows single mistakes, too
     for row, column in np.argwhere(counts):
         axes.text(column, row, counts[row, column], ha="center", va="center")
     return figure
@@ -407,7 +406,7 @@ def draw_weights(model):
     layer, *later = [layer for layer in model.layers if layer.weights]
     weights = layer.get_weights()[0].T
     shown, limit = weights[:24], np.abs(weights).max()
-    title = f"Layer {layer.name}: weights of {len(shown)} of {len(weights)} neurons, white positive"
+    title = f"Layer {layer.name}: {len(shown)} of {len(weights)} neurons, weights black < 0 < white"
     titles = [f"{'neuron' if later else 'class'} {number}" for number in range(len(shown))]
     return draw_images(title, shown, titles, cmap="gray", vmin=-limit, vmax=limit)
 

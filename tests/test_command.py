@@ -118,7 +118,7 @@ def test_loop_of_six_settings(tmp_path):
     assert misspelt.startswith("config.py: LERNING_RATE is unknown. Did you mean LEARNING_RATE?")
     assert [first, *others] == ["0", "0", "130", "1", "0"]
     stopping, diverged = [line for line in own_lines(process) if "tensorflow" not in line]
-    assert stopping.startswith("Stopping after this epoch") and "rate of 1e+20" in diverged
+    assert "Stopping after this epoch" in stopping and "rate of 1e+20" in diverged
     rows = command.read_csv(program / "results" / "runs.csv")
     found = [(row["SEED"], row["status"], row["test_accuracy"] > "0") for row in rows]
     assert found[:2] == [("1", "finished", True), ("3", "finished", True)]

@@ -26,7 +26,7 @@ def fails_with(folder, *expected, **environment):
 
 # as they would stand in config.py
 WRONG = {
-    "SEED": ["-1", "2**32"],
+    "SEED": ["-1", "1.0"],
     "DATA_PATH": ["5", "['data/mnist.npz']"],
     "RESHAPED": ["0", "784.0"],
     "NB_CLASSES": ["1", "None"],
@@ -75,7 +75,7 @@ def test_names_that_keras_does_not_know_or_cannot_use(tmp_path):
     fails_with(
         copy_program(tmp_path / "program", **names),
         ("OPTIMIZER: ", "'sdg'"),
-        ("LOSS: ", "'sparse_categorical_crossentropy' with one-hot labels: "),
+        ("LOSS: ", "'sparse_categorical_crossentropy' fails in a step with one-hot labels: "),
         ("METRICS: ", "'acuracy'"),
         ("METRICS: ", "'sparse_categorical_accuracy'"),
     )
@@ -89,17 +89,15 @@ def test_metrics_that_are_not_names(tmp_path):
         fails_with(folder, ("METRICS = [", ": names only; objects go into main's compile"))
 
 
-def test_imports_numpy_numbers_and_paths_are_fine(tmp_path):
+def test_imports_and_paths_are_fine(tmp_path):
     program = small_program(tmp_path)
-    lines = ["import numpy as np", "from pathlib import Path", "SEED = np.int64(7)"]
-    lines += ["NB_EPOCH = np.arange(3)[1]", "LEARNING_RATE = np.float64(0.5)"]
+    lines = ["import numpy as np", "from pathlib import Path", "LEARNING_RATE = np.float64(0.5)"]
     lines += ["DATA_PATH = Path(DATA_PATH)", "RESULTS_DIR = Path('results')", ""]
     with open(program / "config.py", "a") as file:
         file.write("\n".join(lines))
     assert own_lines(run(program)) == []
     constants = read_run(program)[1]["constants"]
-    assert (constants["SEED"], constants["NB_EPOCH"], constants["LEARNING_RATE"]) == (7, 1, 0.5)
-    assert constants["RESULTS_DIR"] == "results"
+    assert constants["LEARNING_RATE"] == 0.5 and constants["RESULTS_DIR"] == "results"
 
 
 # SHA-256 of the four original IDX files, uncompressed

@@ -21,8 +21,8 @@ HEADS = """    model = build_model()
     Y_train, Y_test = [{"a": Y, "b": Y} for Y in (Y_train, Y_test)]
 """
 LABELS = "    Y_train, Y_test = y_train, y_test\n" + BUILD
-CLASSES = "the output is not one of 10 classes"
-PIXELS = "the first layer has no weight for each pixel"
+CLASSES = "not one output per class"
+PIXELS = "first layer without a weight per pixel"
 EDITS = [
     ({METRICS: "metrics=[keras.metrics.TopKCategoricalAccuracy(3, name='top')]"}, ["top"], {}),
     ({METRICS: "metrics=[keras.metrics.F1Score()]"}, ["f1_score"], {}),

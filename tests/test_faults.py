@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from command import own_lines, posix, read_csv, read_run, run, small_program, start
 
-STOPPING = "Stopping after this epoch; once more quits at once."
+STOPPING = "WARNING:root:Stopping after this epoch; once more quits at once."
 
 
 def rows_so_far(program):
@@ -88,7 +88,7 @@ def test_divergence_stops_the_run(tmp_path):
     program = small_program(tmp_path, NB_EPOCH=1000, HIDDEN_LAYERS=3, LEARNING_RATE=10.0)
     process = run(program, exits=1)
     (line,) = own_lines(process)
-    assert line.endswith("The loss diverged: a learning rate of 10 is too large")
+    assert line.endswith("The loss diverged at a learning rate of 10: try a smaller one")
     folder, record = read_run(program)
     assert record["status"] == "diverged" and "test_score" not in record
     assert record["epochs"] == 1 == len(read_csv(folder / "history.csv")) - 1

@@ -62,7 +62,7 @@ def test_own_digit(tmp_path, monkeypatch, capsys, kind):
 
 def test_blank_picture(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
-    with pytest.raises(ValueError, match="blank"):
+    with pytest.raises(AssertionError, match="blank"):
         read_pictures([Image.new("L", (280, 280), 200)], tmp_path, capsys)
 
 

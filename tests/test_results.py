@@ -84,7 +84,7 @@ def test_images_of_other_shapes(tmp_path, shape):
     process = run(program)
     assert process.stdout.endswith("Test accuracy: 1.0000\n") == (shape == (784,))
     missing = PICTURES[2:] if shape == (28, 14) else []
-    reason = "the images are not square"
+    reason = "images not square"
     assert own_lines(process) == [f"WARNING:root:no {name}: {reason}" for name in missing]
     assert command.file_names(read_run(program)[0]) == sorted(set(FILES) - set(missing))
 
