@@ -26,7 +26,7 @@ def fails_with(folder, *expected, **environment):
 
 # as they would stand in config.py
 WRONG = {
-    "SEED": ["-1", "1.0"],
+    "SEED": ["-1", "2**32"],
     "DATA_PATH": ["5", "['data/mnist.npz']"],
     "RESHAPED": ["0", "784.0"],
     "NB_CLASSES": ["1", "None"],
