@@ -22,10 +22,13 @@ LEARNING_RATE = None  # None for the optimizer's own default (SGD: 0.01)
 LOSS = "categorical_crossentropy"  # or "mean_squared_error", "binary_crossentropy", ...
 METRICS = ["accuracy"]  # names; more can follow: "precision", "recall", "f1_score", ...
 
-# speed
-# Training steps that Keras hands to TensorFlow in one go. It changes the speed, not the results,
-# except that a callback sees only every 125th batch: set 1 for a callback that acts on batches.
+# speed: these two change no results
+# Training steps that Keras hands to TensorFlow in one go. Set 1 for PyTorch, for a callback that
+# acts on batches, and with steps_per_epoch or validation_steps in fit.
 STEPS_PER_EXECUTION = 125
+# TensorFlow's threads for one operation. None, its own choice, is faster for layers of 512 neurons
+# and for convolutions. Read once, when TensorFlow starts: an object above, SGD(), starts it before.
+THREADS = 1
 
 # results
 RESULTS_DIR = "results"  # where each run makes a folder of its own; ~ is the home folder

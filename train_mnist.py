@@ -16,39 +16,44 @@ import json
 import logging
 import math
 import os
+import re
 import runpy
-import signal
 import sys
-import time
+import tempfile
 import types
+from datetime import datetime
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent  # where config.py is, and where its relative paths start
-if __name__ == "__main__":  # read before the slow imports: a later edit is for the next run
-    config = types.SimpleNamespace(**runpy.run_path(str(HERE / "config.py")))
-else:
-    import config
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # less of TensorFlow's log
-os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")  # faster for products as small as these
-if "IPython" not in sys.modules:  # a notebook's backend, inherited, may not be installed here
-    os.environ.pop("MPLBACKEND", None)
+SOURCE = Path(__file__).read_bytes()  # the code that runs, whatever an edit makes of the file
+if __name__ == "__main__":  # the command, or %run in a notebook
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # less of TensorFlow's log
+    if "IPython" not in sys.modules:  # a notebook's backend, inherited, may not be installed here
+        os.environ.pop("MPLBACKEND", None)
+    # Read config.py as it is now, and renew the module in place for those who imported it before.
+    constants = runpy.run_path(str(HERE / "config.py"), run_name="config")
+    module = sys.modules.setdefault("config", types.ModuleType("config"))
+    vars(module).clear()
+    vars(module).update(constants)
 
 import keras
 import numpy as np
 from keras.layers import Activation, Dense, Dropout
 from matplotlib.figure import Figure
+from matplotlib.style import context
+
+import config
 
 
 def main():
-    """Load, scale, encode, build, compile, fit, evaluate: the listing, in its order."""
+    """Run the listing, in its order; return the run's record, a dict. Raises ConfigError."""
     check_constants()
-    keras.config.set_floatx("float32")  # as in the listing, whatever keras.json says
-    keras.config.set_epsilon(1e-7)
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(config.THREADS or 0))  # 0: its own choice
+    keras.utils.clear_session()  # so that the names of the layers count from the start again
     keras.utils.set_random_seed(config.SEED)  # for reproducibility
 
     # data: shuffled and split between train and test sets
     (X_train, y_train), (X_test, y_test) = load_data()
-    run = Run()  # a Keras callback that records this run in a folder of its own
     # X_train is 60000 rows of 28x28 values --> reshaped in 60000 x 784
     X_train = X_train.reshape(len(X_train), config.RESHAPED)
     X_test = X_test.reshape(len(X_test), config.RESHAPED)
@@ -66,92 +71,85 @@ def main():
     model = build_model()
     model.summary()
     model.compile(loss=config.LOSS, optimizer=build_optimizer(), metrics=config.METRICS)
-    # if fit or evaluate gets a slice of these images, give its length here, too
-    model.steps_per_execution = steps_per_execution(len(X_train), len(X_test))
-    history = model.fit(
-        X_train,
-        Y_train,
-        batch_size=config.BATCH_SIZE,
-        epochs=config.NB_EPOCH,
-        verbose=config.VERBOSE,
-        validation_split=config.VALIDATION_SPLIT,
-        callbacks=[keras.callbacks.CSVLogger(run.folder / "history.csv"), run],
-    )
-    score = model.evaluate(X_test, Y_test, verbose=config.VERBOSE, return_dict=True)
-    run.finish(score)
-    print(f"Test score: {score.pop('loss'):.4f}")
-    for name, value in score.items():  # Test accuracy, unless the metrics are others
-        print(f"Test {name}:", *[f"{each:.4f}" for each in np.ravel(value)])
+    model.steps_per_execution = config.STEPS_PER_EXECUTION  # not in compile, which is saved
 
-    draw_pictures(run, history, model, X_test, y_test)
-    return run.exit_code
+    with Run() as run:  # a Keras callback that records this run in a folder of its own
+        try:
+            history = model.fit(
+                X_train,
+                Y_train,
+                batch_size=config.BATCH_SIZE,
+                epochs=config.NB_EPOCH,
+                verbose=config.VERBOSE,
+                validation_split=config.VALIDATION_SPLIT,
+                callbacks=[keras.callbacks.CSVLogger(run.folder / "history.csv", append=True), run],
+            )
+        except KeyboardInterrupt:  # go back to the last finished epoch
+            if run.record["epochs"] == 0:
+                raise
+            print(f"\nInterrupted: back to the end of epoch {run.record['epochs']}")
+            run.record["status"] = "interrupted"
+            model.load_weights(run.folder / "model.keras")
+            history = model.history
+        score = model.evaluate(X_test, Y_test, verbose=config.VERBOSE, return_dict=True)
+        run.finish(model, score)
+        print(f"Test score: {score.pop('loss'):.4f}")
+        for name, value in score.items():  # Test accuracy, unless the metrics are others
+            print(f"Test {name}:", *[f"{each:.4f}" for each in np.ravel(value)])
+        if run.record["status"] != "diverged":
+            draw_pictures(run, history, model, X_test, y_test)
+    return run.record
 
 
+class ConfigError(ValueError):
+    """Mistakes in config.py or in the data, a line for each."""
+
+
+USED = set(re.findall(r"\bconfig\.([A-Z]\w*)", SOURCE.decode()))  # the constants of this script
 MOST = 2**31 - 1  # what 32-bit sizes hold
-# Each constant of config.py: its type and, for a number, the least and the greatest value.
-ALLOWED = {
-    "SEED": (int, 0, 2**32 - 1),
-    "DATA_PATH": (str | os.PathLike | None,),
-    "RESHAPED": (int, 1, MOST),
-    "NB_CLASSES": (int, 2, MOST),
-    "VALIDATION_SPLIT": (int | float, 0, 0.999),
-    "HIDDEN_LAYERS": (int, 0, MOST),
-    "N_HIDDEN": (int, 1, MOST),
-    "DROPOUT": (int | float, 0, 0.999),
-    "NB_EPOCH": (int, 1, MOST),
-    "BATCH_SIZE": (int, 1, MOST),
-    "OPTIMIZER": (str,),
-    "LEARNING_RATE": (int | float | None, 1e-30, 1e30),
-    "LOSS": (str,),
-    "METRICS": (list,),
-    "STEPS_PER_EXECUTION": (int, 1, MOST),
-    "RESULTS_DIR": (str | os.PathLike,),
-    "VERBOSE": (int, 0, 2),
+LIMITS = {  # what each number must be: its kind, the least and the greatest value
+    "SEED": ("whole number", 0, 2**32 - 1),
+    "RESHAPED": ("whole number", 1, MOST),
+    "NB_CLASSES": ("whole number", 2, MOST),
+    "VALIDATION_SPLIT": ("number", 0, 0.999),
+    "HIDDEN_LAYERS": ("whole number", 0, MOST),
+    "N_HIDDEN": ("whole number", 1, MOST),
+    "DROPOUT": ("number", 0, 0.999),
+    "NB_EPOCH": ("whole number", 1, MOST),
+    "BATCH_SIZE": ("whole number", 1, MOST),
+    "LEARNING_RATE": ("number (or None)", 1e-30, 1e30),
+    "STEPS_PER_EXECUTION": ("whole number", 1, MOST),
+    "THREADS": ("whole number (or None)", 1, 1024),
+    "VERBOSE": ("whole number", 0, 2),
 }
 
 
 def check_constants():
-    """Exit with a line for each constant that is missing, unknown or of a value it cannot have."""
-    faults = [f"{name} is missing" for name in ALLOWED if name not in vars(config)]
+    """Raise ConfigError if a constant is missing, misspelt or a number out of its limits."""
+    faults = [f"{name} is missing" for name in sorted(USED - vars(config).keys())]
     for name, value in vars(config).items():
-        if name in ALLOWED:
-            kind, *limits = ALLOWED[name]
-            fits = isinstance(value, kind) and not isinstance(value, bool)
-            if not fits or (limits and value is not None and not limits[0] <= value <= limits[1]):
-                span = f" from {limits[0]} to {limits[1]}" if limits else ""
-                right = kind.__name__ if isinstance(kind, type) else kind
-                faults.append(f"{name} = {value!r:.80}: it must be {right}{span}")
-            elif name == "METRICS" and not all(isinstance(metric, str) for metric in value):
-                faults.append(f"{name} = {value!r:.80}: names only; objects go into main's compile")
-        elif name.isupper() or name.upper() in ALLOWED:
-            near = difflib.get_close_matches(name.upper(), ALLOWED, n=1)
-            hint = f"Did you mean {near[0]}? " if near else ""
-            faults.append(f"{name} is unknown. {hint}A new one goes into ALLOWED in train_mnist.py")
+        if isinstance(value, np.generic):  # Keras asks for Python's numbers
+            value = vars(config)[name] = value.item()
+        if name in LIMITS:
+            kind, least, most = LIMITS[name]
+            is_number = type(value) is int or (type(value) is float and "whole" not in kind)
+            is_default = value is None and "None" in kind
+            if not is_default and not (is_number and least <= value <= most):
+                faults.append(f"{name} = {value!r:.80}: it must be a {kind} from {least} to {most}")
+        elif name not in USED and not callable(value) and not isinstance(value, types.ModuleType):
+            for near in difflib.get_close_matches(name.upper(), USED, n=1):
+                faults.append(f"{name} is not used by the script. Did you mean {near}?")
     if faults:
-        sys.exit("\n".join(f"config.py: {fault}" for fault in faults))
-
-    # Try each name in a training step, as some valid Keras names cannot work with one-hot labels.
-    model = keras.Sequential([keras.Input((1,)), Dense(10, "softmax")])
-    trials = [("OPTIMIZER", config.OPTIMIZER), ("LOSS", config.LOSS)]
-    for kind, name in trials + [("METRICS", [metric]) for metric in config.METRICS]:
-        try:
-            settings = {"optimizer": "sgd", "loss": "mse", kind.lower(): name}
-            model.compile(**settings, run_eagerly=True)
-            model.train_on_batch(np.ones((2, 1)), np.eye(2, 10))
-        except Exception as error:  # Keras raises all kinds
-            faults.append(f"{kind}: {name!r} fails in a step with one-hot labels: {error!r:.150}")
-    keras.utils.clear_session()  # so that the names of the layers count from the start again
-    if faults:
-        sys.exit("\n".join(f"config.py: {fault}" for fault in faults))
+        raise ConfigError("\n".join(f"{config.__file__}: {fault}" for fault in faults))
 
 
 def load_data():
     """Load the data that DATA_PATH names, or let Keras download MNIST if that is None.
 
     Returns (X_train, y_train), (X_test, y_test): images, uint8 from 0 to 255, of RESHAPED values
-    each; labels, integers from 0 to NB_CLASSES - 1 of shape (n,). Exits with one line if not.
+    each; labels, integers from 0 to NB_CLASSES - 1 of shape (n,). Raises ConfigError if not.
     """
-    source = f"config.py: DATA_PATH = {str(config.DATA_PATH)!r}"
+    source = f"{config.__file__}: DATA_PATH = {str(config.DATA_PATH)!r}"
     try:
         if config.DATA_PATH is None:
             train, test = keras.datasets.mnist.load_data()
@@ -159,29 +157,22 @@ def load_data():
             with np.load(HERE / Path(config.DATA_PATH).expanduser(), allow_pickle=False) as arrays:
                 train, test = [(arrays[f"x_{p}"], arrays[f"y_{p}"]) for p in ("train", "test")]
     except Exception as error:  # no such file, cut short, an array missing, no network, ...
-        sys.exit(f"{source} cannot be read: {error!r}; the bundled data is 'data/mnist.npz'")
+        raise ConfigError(f"{source} ('data/mnist.npz' is bundled): {error!r}") from error
+    right = f"uint8 of RESHAPED = {config.RESHAPED} values each, labels below {config.NB_CLASSES}"
     for part, (X, y) in (("train", train), ("test", test)):
         if X.dtype != "uint8" or X.size != len(X) * config.RESHAPED or X.size == 0:
-            right = f"uint8 with RESHAPED = {config.RESHAPED} values for each image"
-            sys.exit(f"{source}: x_{part} is {X.dtype} of shape {X.shape}, not {right}")
-        if y.dtype.kind not in "iu" or y.shape != X.shape[:1]:
-            sys.exit(f"{source}: y_{part} is {y.dtype} of shape {y.shape}, not {len(X)} integers")
-        if y.min() < 0 or y.max() >= config.NB_CLASSES:
-            sys.exit(f"{source}: y_{part} has {y.min()} to {y.max()}, not 0 to NB_CLASSES - 1")
-    X_train, y_train = train
-    kept = math.floor(len(X_train) * (1 - config.VALIDATION_SPLIT))  # fit holds out the last ones
-    if unseen := np.setdiff1d(y_train[kept:], y_train[:kept]).tolist():
-        logging.warning(f"{source}: only the last part, held out, has the classes {unseen}")
-    if X_train.max() < 128:
-        logging.warning(f"{source}: x_train goes up to {X_train.max()}, and 255 is expected")
+            raise ConfigError(f"{source}: x_{part} is {X.dtype} {X.shape}, not {right}")
+        wrong = np.setdiff1d(y, range(config.NB_CLASSES)).tolist()
+        if y.shape != X.shape[:1] or wrong:
+            raise ConfigError(f"{source}: y_{part} is {y.shape}, with {wrong[:9]}, not {right}")
     return train, test
 
 
 def build_model():
     """Build the network: HIDDEN_LAYERS of Dense(N_HIDDEN), ReLU and DROPOUT, Dense and softmax.
 
-    It maps float32 of shape (n, RESHAPED), from 0 to 1, to float32 of shape (n, NB_CLASSES), the
-    probabilities. The listing's network has 784 x 10 weights and 10 biases, 7,850 parameters.
+    It maps pixels, float32 of shape (n, RESHAPED) from 0 to 1, to probabilities, float32 of shape
+    (n, NB_CLASSES). The listing's has 784 x 10 weights and 10 biases, 7,850 parameters.
     """
     model = keras.Sequential()
     model.add(keras.Input(shape=(config.RESHAPED,)))
@@ -198,215 +189,181 @@ def build_model():
 
 
 def build_optimizer():
-    """Return the optimizer that OPTIMIZER names, at its default rate if LEARNING_RATE is None."""
-    optimizer = keras.optimizers.get(config.OPTIMIZER)
+    """Return a new optimizer as OPTIMIZER says, at LEARNING_RATE unless that is None."""
+    given = keras.optimizers.get(config.OPTIMIZER)  # an object keeps the state of an earlier run
+    optimizer = type(given).from_config(given.get_config())
     if config.LEARNING_RATE is not None:
         optimizer.learning_rate = config.LEARNING_RATE
     return optimizer
 
 
-def steps_per_execution(n_train, n_test):
-    """Return STEPS_PER_EXECUTION, or the steps of an epoch or of evaluate (32 each) if fewer."""
-    most = 1 if keras.config.backend() == "torch" else config.STEPS_PER_EXECUTION  # torch: only 1
-    steps = math.ceil(n_train * (1 - config.VALIDATION_SPLIT) / config.BATCH_SIZE)
-    return min(most, steps, math.ceil(n_test / 32))  # larger values overflow Keras's progress bar
-
-
 class Run(keras.callbacks.Callback):
-    """Record a run in its own folder; have Ctrl-C or SIGTERM stop the training after an epoch."""
+    """Record a run in a folder of its own, from `with Run() as run:` to however that ends."""
 
     def __init__(self):
-        """Make the folder and start the record."""
         super().__init__()
-        self.folder = make_folder()
-        self.clock = time.monotonic()
-        self.diverged = False
-        self.stopped_by = None  # the number of a signal
-        self.exit_code = 0  # 1 after a failure; 128 plus the number of the signal that stopped it
-        backend = keras.config.backend()
+        self.start = datetime.now().astimezone()
+        results = HERE / Path(config.RESULTS_DIR).expanduser()
+        self.folder = results / f"{self.start:%Y-%m-%d_%H-%M-%S-%f}"
+        self.folder.mkdir(parents=True)
+        self.latest = {"epochs": 0}  # of the latest epoch, whether or not its model was saved
         data = HERE / Path(config.DATA_PATH or keras.utils.get_file("mnist.npz", "")).expanduser()
         self.record = {
-            "start": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-            "constants": {name: getattr(config, name) for name in ALLOWED},
+            "start": self.start.isoformat(timespec="seconds"),
+            "constants": {name: value for name, value in vars(config).items() if name in USED},
             "python": sys.version.split()[0],
-            "versions": {n: sys.modules[n].__version__ for n in ("keras", backend, "numpy")},
-            "device": str(keras.ops.zeros(1).device).rpartition("device:")[2],  # CPU:0
+            "keras": keras.__version__,
+            "backend": keras.config.backend(),
+            "backend_version": sys.modules[keras.config.backend()].__version__,
+            "numpy": np.__version__,
+            "device": str(keras.ops.zeros(1).device),
             "data_sha256": hashlib.sha256(data.read_bytes()).hexdigest(),
-            "script_sha256": hashlib.sha256(Path(__file__).read_bytes()).hexdigest(),
+            "script_sha256": hashlib.sha256(SOURCE).hexdigest(),
             "status": "unfinished",
             "epochs": 0,
         }
+
+    def __enter__(self):
         self.write_record()
-        self.write(self.folder.parent / "runs.csv", write_runs)
-
-    def on_train_begin(self, logs=None):
-        """Take over the signals, except one that is ignored, as in a script's background job."""
-        signals = {signal.SIGINT, signal.SIGTERM}
-        taken = [number for number in signals if signal.getsignal(number) is not signal.SIG_IGN]
-        self.old_handlers = {number: signal.signal(number, self.on_signal) for number in taken}
-
-    def on_signal(self, number, frame):
-        """Stop the training after this epoch; leave a second signal to the old handler."""
-        self.stopped_by = number
-        self.on_train_end()  # gives a second signal to the old handler
-        logging.warning("Stopping after this epoch; once more quits at once.")
+        self.write(self.folder.parent / "runs.csv", self.write_runs)
+        print("Results are in", self.folder)
+        return self
 
     def on_epoch_end(self, epoch, logs=None):
-        """Save the model and the record; stop the training after a signal or if it diverged."""
-        self.diverged = not math.isfinite(logs["loss"] + logs.get("val_loss", 0))
-        if not self.diverged:
-            self.record |= {"epochs": epoch + 1, **logs}
-            self.write(self.folder / "model.keras", self.model.save)
-            self.write_record()
-        if self.diverged or self.stopped_by:
-            self.model.stop_training = True
-
-    def on_train_end(self, logs=None):
-        """Put the old signal handlers back."""
-        for number, handler in self.old_handlers.items():
-            signal.signal(number, handler)
-
-    def finish(self, score):
-        """Complete the record with evaluate's score, a dict, and save the model that was scored."""
-        stopped = self.stopped_by and self.record["epochs"] < self.params["epochs"]
-        if math.isfinite(score["loss"]) and not self.diverged:
-            self.record["status"] = "interrupted" if stopped else "finished"
-            self.record |= {f"test_{'score' if k == 'loss' else k}": v for k, v in score.items()}
-            self.write(self.folder / "model.keras", self.model.save)  # a callback may change it
-            self.exit_code = 128 + self.stopped_by if stopped else self.exit_code
-        else:
+        """Save the model, then record the epoch; stop the training if it diverged."""
+        self.latest = {"epochs": self.latest["epochs"] + 1, **logs}
+        if not math.isfinite(logs["loss"] + logs.get("val_loss", 0)):
             self.record["status"] = "diverged"
-            self.exit_code = 1
-            rate = float(self.model.optimizer.learning_rate)
+            self.model.stop_training = True
+        elif self.write(self.folder / "model.keras", self.model.save):
+            self.record |= self.latest
+            self.write_record()
+
+    def finish(self, model, score):
+        """Record evaluate's score, a dict, and save the model that was scored."""
+        if self.record["status"] == "diverged" or not math.isfinite(score["loss"]):
+            self.record["status"] = "diverged"
+            rate = float(model.optimizer.learning_rate)
             logging.error(f"The loss diverged at a learning rate of {rate:g}: try a smaller one")
+            return
+        if self.record["status"] != "interrupted":
+            self.record |= {"status": "finished", **self.latest}
+        self.record |= {f"test_{'score' if k == 'loss' else k}": v for k, v in score.items()}
+        self.write(self.folder / "model.keras", model.save)
+
+    def __exit__(self, kind, error, traceback):
+        if error:
+            self.record["status"] = "interrupted" if kind is KeyboardInterrupt else "failed"
+            self.record["error"] = f"{kind.__name__}: {error}"
         self.write_record()
-        self.write(self.folder.parent / "runs.csv", write_runs)
-        print("Results are in", self.folder)
+        self.write(self.folder.parent / "runs.csv", self.write_runs)
 
     def write_record(self):
         """Write run.json."""
-        self.record["seconds"] = round(time.monotonic() - self.clock, 1)
-        text = json.dumps(
-            self.record, indent=2, default=lambda v: v.tolist() if hasattr(v, "tolist") else str(v)
-        )
+        seconds = (datetime.now().astimezone() - self.start).total_seconds()
+        self.record["seconds"] = round(seconds, 1)
+        text = json.dumps(self.record, indent=2, default=describe)
+        self.record = json.loads(text)  # main returns what the file has
         self.write(self.folder / "run.json", lambda new: new.write_text(text + "\n", "utf-8"))
 
+    def write_runs(self, path):
+        """Write a CSV file with a row for each run.json in the folders beside this run's."""
+        rows = []
+        for file in sorted(self.folder.parent.glob("*/run.json")):
+            with contextlib.suppress(Exception):  # not a run's record: skip it
+                record = json.loads(file.read_text("utf-8"))
+                rows.append({"folder": file.parent.name, **record.pop("constants"), **record})
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, dict.fromkeys(name for row in rows for name in row))
+            writer.writeheader()
+            writer.writerows(rows)
+
     def write(self, path, save):
-        """Save to a new file, then rename it to path, so that a kill never leaves half a file."""
-        new = path.with_name(f"new-{os.getpid()}-{path.name}")
+        """Save to a temporary path, then rename it: never half a file. Return True if it worked."""
         try:
-            save(new)
-            os.replace(new, path)
+            with tempfile.TemporaryDirectory(dir=path.parent, ignore_cleanup_errors=True) as folder:
+                new = Path(folder, path.name)
+                save(new)
+                new.replace(path)
+            return True
         except OSError as error:
             logging.warning(f"{path} cannot be written: {error.strerror or error}")
-            self.exit_code = self.exit_code or 1
-        finally:
-            with contextlib.suppress(OSError):
-                new.unlink()
+            self.record.setdefault("not_written", {})[path.name] = str(error)
 
 
-def make_folder():
-    """Make a folder in RESULTS_DIR, named by the time; wait while a run has that name."""
-    try:
-        results = HERE / Path(config.RESULTS_DIR).expanduser()
-        results.mkdir(parents=True, exist_ok=True)
-        while True:
-            folder = results / time.strftime("%Y-%m-%d_%H-%M-%S")
-            with contextlib.suppress(FileExistsError):
-                folder.mkdir()
-                return folder
-            time.sleep(0.1)
-    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: ~ of an unknown user
-        sys.exit(f"config.py: RESULTS_DIR = {str(config.RESULTS_DIR)!r} cannot be used: {error}")
-
-
-def write_runs(path):
-    """Write a CSV file with a row for each run.json in the folders beside it, ordered by name."""
-    rows = []
-    for file in sorted(path.parent.glob("*/run.json")):
-        with contextlib.suppress(Exception):  # not a run's record: skip it
-            run = json.loads(file.read_text("utf-8"))
-            run |= {name: run[name][:8] + "..." for name in ("data_sha256", "script_sha256")}
-            rows.append({"folder": file.parent.name, **run.pop("constants"), **run})
-    with open(path, "w", newline="", encoding="utf-8", errors="replace") as file:
-        writer = csv.DictWriter(file, dict.fromkeys(name for row in rows for name in row))
-        writer.writeheader()
-        writer.writerows(rows)
+def describe(value):
+    """Return what JSON can hold of an object of Keras's, an array, a function or a path."""
+    if hasattr(value, "get_config"):
+        return {type(value).__name__: value.get_config()}
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return getattr(value, "__name__", str(value))
 
 
 def draw_pictures(run, history, model, X_test, y_test):
     """Draw a run's pictures; X_test is square images, float32 from 0 to 1, y_test is integers."""
-    if run.record["status"] == "diverged":  # a network of NaN
-        return
-    probabilities = model.predict(X_test, batch_size=1000, verbose=0)
-    shape = getattr(probabilities, "shape", None)  # several outputs are a list
-    first = model.get_weights()[0].shape
-    no_epoch = "" if history.epoch else "no epoch was run"
-    no_classes = "" if shape == (len(y_test), config.NB_CLASSES) else "not one output per class"
-    no_square = "" if math.isqrt(config.RESHAPED) ** 2 == config.RESHAPED else "images not square"
-    no_pixels = "" if first[:-1] == (config.RESHAPED,) else "first layer without a weight per pixel"
-    figures = {
-        "curves.png": no_epoch or draw_curves(history),
-        "confusion.png": no_classes or draw_confusion(y_test, probabilities),
-        "mistakes.png": no_classes or no_square or draw_mistakes(X_test, y_test, probabilities),
-        "weights.png": no_pixels or no_square or draw_weights(model),
+    outputs = model.predict(X_test, batch_size=1000, verbose=0)
+    pictures = {
+        "curves.png": lambda: draw_curves(history),
+        "confusion.png": lambda: draw_confusion(y_test, outputs),
+        "mistakes.png": lambda: draw_mistakes(X_test, y_test, outputs),
+        "weights.png": lambda: draw_weights(model),
     }
-    for name, figure in figures.items():
-        if isinstance(figure, str):  # why there is none
-            logging.warning(f"no {name}: {figure}")
-        else:
-            figure.supxlabel(run.folder.name, x=0.995, ha="right", size=7, color="gray")
-            run.write(run.folder / name, figure.savefig)
+    with context("default"):  # matplotlib's own style, whatever matplotlibrc says
+        for name, draw in pictures.items():
+            try:
+                run.write(run.folder / name, draw().savefig)
+            except Exception:  # a picture that does not fit an edited network
+                logging.exception(f"{name} cannot be drawn")
 
 
 def draw_curves(history):
     """Draw the loss and each metric of one value over the epochs, training and validation."""
     names = [n for n, values in history.history.items() if np.ndim(values) == 1 and n[:4] != "val_"]
-    rows, columns = math.ceil(len(names) / 3), min(3, len(names))
     epochs = [epoch + 1 for epoch in history.epoch]
-    figure = Figure(figsize=(5.5 * columns, 4 * rows), dpi=120, layout="constrained")
+    figure = Figure(figsize=(5.5 * len(names), 4), dpi=120, layout="constrained")
     for position, name in enumerate(names, 1):
-        axes = figure.add_subplot(rows, columns, position, xlabel="epoch", ylabel=name)
-        for prefix, label, style in (("", "training", ".-"), ("val_", "validation", ".--")):
+        axes = figure.add_subplot(1, len(names), position, xlabel="epoch", ylabel=name)
+        for prefix, label, line in (("", "training", ".-"), ("val_", "validation", ".--")):
             if len(history.history.get(prefix + name, [])) == len(epochs):
-                axes.plot(epochs, history.history[prefix + name], style, ms=3, label=label)
+                axes.plot(epochs, history.history[prefix + name], line, ms=3, label=label)
         axes.locator_params(axis="x", integer=True, min_n_ticks=1)
-        axes.grid(alpha=0.3)
         axes.legend()
     return figure
 
 
-def draw_confusion(y_test, probabilities):
+def draw_confusion(y_test, outputs):
     """Draw how often each label (row) was taken for each class (column)."""
     n = config.NB_CLASSES
     counts = np.zeros((n, n), int)
-    np.add.at(counts, (y_test, probabilities.argmax(axis=1)), 1)
+    np.add.at(counts, (y_test, outputs.argmax(axis=1)), 1)
     side = min(max(6, 0.6 * n), 24)  # inches
     figure = Figure(figsize=(side, side), dpi=120, layout="constrained")
     axes = figure.add_subplot(xlabel="predicted", ylabel="label", xticks=range(n), yticks=range(n))
-    axes.set_title(f"Test accuracy {counts.trace() / len(y_test):.4f} (empty: 0)")
+    axes.set_title(f"{counts.trace():,} of {len(y_test):,} right (empty: 0)")
     axes.imshow(counts**0.25, cmap="Blues", alpha=0.6)  # the power shows single mistakes, too
     for row, column in np.argwhere(counts):
         axes.text(column, row, counts[row, column], ha="center", va="center")
     return figure
 
 
-def draw_mistakes(X_test, y_test, probabilities):
+def draw_mistakes(X_test, y_test, outputs):
     """Draw the 24 most confident mistakes."""
-    predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    predicted, confidence = outputs.argmax(axis=1), outputs.max(axis=1)
     wrong = np.flatnonzero(predicted != y_test)
     shown = wrong[np.argsort(-confidence[wrong], kind="stable")][:24]
     title = f"{len(wrong):,} mistakes on the test set: the {len(shown)} most confident"
-    titles = [f"{y_test[i]} taken for {predicted[i]}\np = {confidence[i]:.3f}" for i in shown]
+    titles = [f"{y_test[i]} taken for {predicted[i]}\noutput {confidence[i]:.3f}" for i in shown]
     return draw_images(title, X_test[shown], titles, cmap="gray_r", vmin=0, vmax=1)
 
 
 def draw_weights(model):
-    """Draw the weights of the first layer's neurons, 24 of them at most."""
+    """Draw the weights of the first layer's neurons or filters, 24 of them at most."""
     layer, *later = [layer for layer in model.layers if layer.weights]
-    weights = layer.get_weights()[0].T
+    kernel = layer.get_weights()[0]
+    weights = kernel.reshape(-1, kernel.shape[-1]).T
     shown, limit = weights[:24], np.abs(weights).max()
-    title = f"Layer {layer.name}: {len(shown)} of {len(weights)} neurons, weights black < 0 < white"
+    title = f"Layer {layer.name}: {len(shown)} of {len(weights)}, white > 0, black < 0"
     titles = [f"{'neuron' if later else 'class'} {number}" for number in range(len(shown))]
     return draw_images(title, shown, titles, cmap="gray", vmin=-limit, vmax=limit)
 
@@ -423,7 +380,11 @@ def draw_images(title, images, titles, **look):
 
 
 if __name__ == "__main__":
-    if hasattr(sys.stdout, "reconfigure"):  # not in a notebook
-        sys.stdout.reconfigure(errors="replace")  # a console may lack a character
-    argparse.ArgumentParser(usage="%(prog)s (no arguments: edit config.py)").parse_args()
-    sys.exit(main())
+    if Path(sys.argv[0]).name == Path(__file__).name:  # not the arguments of a notebook's kernel
+        argparse.ArgumentParser(usage="%(prog)s (no arguments: edit config.py)").parse_args()
+    try:
+        record = main()
+    except (ConfigError, KeyboardInterrupt) as error:
+        sys.exit(str(error) or "Interrupted")
+    if record["status"] != "finished" or "not_written" in record:
+        sys.exit(1)

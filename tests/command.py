@@ -1,6 +1,7 @@
 """Run the real command on an edited copy of config.py, the way users work, and read its results."""
 
 import csv
+import hashlib
 import json
 import os
 import re
@@ -17,19 +18,22 @@ from matplotlib.image import imread
 
 ROOT = Path(__file__).resolve().parents[1]
 MNIST = ROOT / "data" / "mnist.npz"
+REFERENCE = ROOT / "results" / "reference"
+# The constants as supplied: the tests start from these, whatever config.py now says.
+SUPPLIED = json.loads((REFERENCE / "run.json").read_text("utf-8"))["constants"]
 PICTURES = ["curves.png", "confusion.png", "mistakes.png", "weights.png"]
 FILES = sorted([*PICTURES, "history.csv", "model.keras", "run.json"])
 
-ENVIRONMENT = dict(os.environ)  # before the program, once imported here, sets its threads
+ENVIRONMENT = dict(os.environ)  # before anything that is imported or called here changes it
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX's signals or file limits")
 
 
 def copy_program(folder, **constants):
-    """Copy the program into folder, edit the constants, return the folder."""
+    """Copy the program into folder, with the constants as supplied but for these; return it."""
     folder.mkdir(exist_ok=True)
     for name in ("train_mnist.py", "config.py"):
         shutil.copy(ROOT / name, folder)
-    return edit_config(folder, **{"DATA_PATH": str(MNIST), **constants})
+    return edit_config(folder, **{**SUPPLIED, "DATA_PATH": str(MNIST), **constants})
 
 
 def small_program(tmp_path, **constants):
@@ -110,6 +114,11 @@ def own_lines(process):
     """Return the lines of standard error without what TensorFlow itself logs there."""
     chatter = re.compile(r"WARNING: All log messages before absl|[IWE]\d{4} \d\d:\d\d:|[IWE]0000 ")
     return [line for line in process.stderr.splitlines() if line and not chatter.match(line)]
+
+
+def sha256(path):
+    """Return the SHA-256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def read_csv(path):

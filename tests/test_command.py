@@ -1,10 +1,11 @@
-"""The whole command as people use it: run, edit the constants, edit the script, call main."""
+"""The whole command as people use it: run, edit the constants, edit the script."""
 
 import re
 import shutil
 import sys
 
 import command
+import keras
 import pytest
 from command import copy_program, own_lines, read_run, run, small_program
 
@@ -23,13 +24,13 @@ def test_output_in_order_from_another_folder_without_network(tmp_path):
     expected = [
         r"Model: \"sequential\"",
         r" Total params: 7,850 ",
+        rf"Results are in {re.escape(str(read_run(folder)[0]))}$",
         r"Epoch 1/3",
         r"375/375 - .* - accuracy: 0\.\d+ - loss: .* - val_accuracy: 0\.\d+ - val_loss: ",
         r"Epoch 2/3",
         r"Epoch 3/3",
         r"375/375 - ",
         r"313/313 - ",
-        rf"Results are in {re.escape(str(read_run(folder)[0]))}$",
         r"Test score: 0\.5\d{3}$",
         r"Test accuracy: 0\.8[678]\d{2}$",
     ]
@@ -37,6 +38,7 @@ def test_output_in_order_from_another_folder_without_network(tmp_path):
     for pattern in expected:
         assert any(re.match(pattern, line) for line in rest), f"no {pattern} in its place"
     assert next(rest, None) is None  # the accuracy is the last line
+    assert re.match(expected[-3], lines[-3])  # and only the two lines of the score follow evaluate
 
 
 @pytest.mark.parametrize("loss, low", [("mean_squared_error", 0.4), ("binary_crossentropy", 0.7)])
@@ -56,28 +58,19 @@ def test_usage_points_to_config(tmp_path):
     assert "unrecognized arguments: --epochs" in run(folder, "--epochs", exits=2).stderr
 
 
-def test_inherited_matplotlib_backend_does_not_matter(tmp_path):
-    run(small_program(tmp_path), MPLBACKEND="module://matplotlib_inline.backend_inline")
-    command.check_pictures(read_run(tmp_path / "program")[0])
-
-
-def test_console_that_lacks_characters(tmp_path):
-    program = small_program(tmp_path, RESULTS_DIR="results/手書き", VERBOSE=1)
-    process = run(program, PYTHONIOENCODING="cp1252")
-    assert "???" in process.stdout and "Test accuracy: " in process.stdout
-    assert (program / "results" / "手書き" / "runs.csv").exists()
-
-
-def test_home_folder_in_both_paths(tmp_path):
+def test_home_folder_and_an_inherited_matplotlib_backend(tmp_path):
+    """This matplotlib does not know the backend, which another Python's notebook left."""
     program = small_program(tmp_path, DATA_PATH="~/digits.npz", RESULTS_DIR="~/program/results")
-    run(program, HOME=str(tmp_path), USERPROFILE=str(tmp_path))
-    assert read_run(program)[1]["status"] == "finished"
+    home = {"HOME": str(tmp_path), "USERPROFILE": str(tmp_path)}
+    run(program, MPLBACKEND="widget", **home)
+    command.check_pictures(read_run(program)[0])
 
 
 def test_constants_of_a_run_are_those_of_its_start(tmp_path):
     """The copy's config.py tells when it has been read; -I keeps its folder from Python's path."""
     program = small_program(tmp_path, SEED=1)
     with open(program / "config.py", "a") as file:
+        file.write("import sys\nassert 'keras' not in sys.modules  # before the slow imports\n")
         file.write("open(__file__ + '.read', 'w').close()\n")
     process = command.start(program, command=[sys.executable, "-I", "train_mnist.py"])
     command.wait_until((program / "config.py.read").exists, process)
@@ -94,38 +87,6 @@ def test_error_in_the_script_is_told_with_its_line(tmp_path):
     assert "NameError: name 'Dropput' is not defined" in stderr
 
 
-LOOP = """
-import config, train_mnist
-for seed, rate in enumerate([0.1, 0.1, None, None, 1e20, 1.0], 1):
-    config.SEED, config.LEARNING_RATE = seed, rate
-    if seed == 2:
-        config.LERNING_RATE = 0.1
-    try:
-        print("returned", train_mnist.main())
-    except SystemExit as end:
-        print("returned", end)
-        del config.LERNING_RATE
-"""
-
-
-def test_loop_of_six_settings(tmp_path):
-    """The second is misspelt, the fourth is interrupted, the fifth diverges."""
-    program = small_program(tmp_path, NB_EPOCH=4, HIDDEN_LAYERS=1)
-    stop = "config.SEED == 4 and n == 1 and signal.raise_signal(signal.SIGINT)"
-    command.add_callback(program, f"keras.callbacks.LambdaCallback(None, lambda n, logs: {stop})")
-    process = run(program, command=[sys.executable, "-c", LOOP])
-    first, misspelt, *others = re.findall(r"^returned (.*)", process.stdout, re.M)
-    assert misspelt.startswith("config.py: LERNING_RATE is unknown. Did you mean LEARNING_RATE?")
-    assert [first, *others] == ["0", "0", "130", "1", "0"]
-    stopping, diverged = [line for line in own_lines(process) if "tensorflow" not in line]
-    assert "Stopping after this epoch" in stopping and "rate of 1e+20" in diverged
-    rows = command.read_csv(program / "results" / "runs.csv")
-    found = [(row["SEED"], row["status"], row["test_accuracy"] > "0") for row in rows]
-    assert found[:2] == [("1", "finished", True), ("3", "finished", True)]
-    assert found[2:4] == [("4", "interrupted", True), ("5", "diverged", False)]
-    assert found[4:] == [("6", "finished", True)]
-
-
 @pytest.mark.parametrize("line, error", [("SEED = seed", "NameError"), ("SEED = (", "SyntaxError")])
 def test_error_in_config_is_told_with_its_line(tmp_path, line, error):
     program = small_program(tmp_path)
@@ -134,13 +95,35 @@ def test_error_in_config_is_told_with_its_line(tmp_path, line, error):
     assert 'config.py", line 2' in stderr and f"    {line}\n" in stderr and f"\n{error}: " in stderr
 
 
-def test_saved_model_is_the_scored_one_after_early_stopping(tmp_path):
-    """The loss is lowest after an early epoch, whose weights come back as the training ends."""
-    program = small_program(tmp_path, NB_EPOCH=20, LEARNING_RATE=2.0)
-    stopping = 'keras.callbacks.EarlyStopping("loss", patience=1, restore_best_weights=True)'
-    command.add_callback(program, stopping)
+def test_saved_model_is_the_scored_one_after_the_best_was_loaded(tmp_path):
+    """The loss is lowest after the first epochs, at a rate at which it then goes up and down."""
+    program = small_program(tmp_path, NB_EPOCH=9, LEARNING_RATE=2.0, HIDDEN_LAYERS=1)
+    best = "keras.callbacks.ModelCheckpoint('best.keras', 'val_loss', save_best_only=True)"
+    command.add_callback(program, best)
+    scored = "        score = model.evaluate"
+    load = "        model = keras.saving.load_model('best.keras')\n"
+    command.edit_script(program, scored, load + scored)
     run(program)
     folder, record = read_run(program)
-    assert record["status"] == "finished" and record["epochs"] < 20
     loss, _ = command.evaluate(folder / "model.keras")
     assert loss == pytest.approx(record["test_score"], rel=1e-5)
+    assert loss == pytest.approx(command.evaluate(program / "best.keras")[0])
+    losses = [float(row["val_loss"]) for row in command.read_csv(folder / "history.csv")]
+    assert min(losses) < losses[-1]
+
+
+def test_a_constant_of_ones_own_and_a_second_fit(tmp_path):
+    """The constant is set and used, and so recorded; every fit adds its rows."""
+    program = small_program(tmp_path, MOMENTUM=0.5)
+    given, fit = "    if config.LEARNING_RATE", "            history = model.fit("
+    command.edit_script(program, given, f"    optimizer.momentum = config.MOMENTUM\n{given}")
+    again = "model.fit(X_train, Y_train, verbose=0, validation_split=0.2, callbacks=[run, csv])"
+    csv = "csv = keras.callbacks.CSVLogger(run.folder / 'history.csv', append=True)"
+    command.edit_script(program, fit, f"            {csv}\n            {again}\n{fit}")
+    run(program)
+    folder, record = read_run(program)
+    rows = command.read_csv(folder / "history.csv")
+    assert [row["epoch"] for row in rows] == ["0", "0", "1"] and record["epochs"] == 3
+    assert record["val_loss"] == float(rows[2]["val_loss"])
+    assert record["constants"]["MOMENTUM"] == 0.5
+    assert keras.saving.load_model(folder / "model.keras").optimizer.momentum == 0.5

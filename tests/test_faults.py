@@ -1,5 +1,7 @@
-"""No fault loses a finished epoch: signals, divergence, sudden death, full disks, no rights."""
+"""No fault loses a finished epoch: Ctrl-C, divergence, errors, sudden death, full disks."""
 
+import json
+import os
 import shutil
 import signal
 import sys
@@ -11,8 +13,6 @@ import numpy as np
 import pytest
 from command import own_lines, posix, read_csv, read_run, run, small_program, start
 
-STOPPING = "WARNING:root:Stopping after this epoch; once more quits at once."
-
 
 def rows_so_far(program):
     """Return how many lines history.csv has, 0 before it is there."""
@@ -20,76 +20,104 @@ def rows_so_far(program):
     return sum(len(path.read_text().splitlines()) for path in paths)
 
 
-def raises(*names, when="epoch_end", at=4):
-    """Return a callback that raises signals at an epoch or a batch, as it stands in the script."""
-    calls = " or ".join(f"signal.raise_signal(signal.{name})" for name in names)
-    return f"keras.callbacks.LambdaCallback(on_{when}=lambda n, logs: n == {at} and ({calls}))"
-
-
-@posix
-@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_signal_ends_the_run_after_its_epoch_with_all_results(tmp_path, number, code):
-    program = small_program(tmp_path, NB_EPOCH=100000)
-    process = start(program)
-    command.wait_until(lambda: rows_so_far(program) >= 3, process)
-    process.send_signal(number)
-    ended = command.finish(process)
-    assert ended.returncode == code and own_lines(ended) == [STOPPING]
+def check_interrupted(program, epochs=None):
+    """Check that score, history and model are those of the last finished epoch."""
     folder, record = read_run(program)
     assert command.file_names(folder) == command.FILES
     command.check_pictures(folder)
-    assert record["status"] == "interrupted"
-    assert 2 <= record["epochs"] == len(read_csv(folder / "history.csv")) < 100000
-    # score, history and model are those of the same epoch
+    assert record["status"] == "interrupted" and record["epochs"] == (epochs or record["epochs"])
+    row = read_csv(folder / "history.csv")[record["epochs"] - 1]
+    assert float(row["val_loss"]) == record["val_loss"]
     loss, accuracy = command.evaluate(folder / "model.keras")
     assert loss == pytest.approx(record["test_score"], rel=1e-5)
-    assert ended.stdout.splitlines()[-1] == f"Test accuracy: {accuracy:.4f}"
-    (row,) = read_csv(program / "results" / "runs.csv")
-    assert row["status"] == "interrupted" and float(row["test_score"]) == record["test_score"]
-
-
-def test_signal_amid_an_epoch_lets_it_end(tmp_path):
-    program = small_program(tmp_path, BATCH_SIZE=5, STEPS_PER_EXECUTION=1)
-    command.add_callback(program, raises("SIGINT", when="train_batch_end"))
-    run(program, exits=130)
-    folder, record = read_run(program)
-    assert record["epochs"] == 1 == len(read_csv(folder / "history.csv"))
+    assert accuracy == pytest.approx(record["test_accuracy"])
     model = keras.saving.load_model(folder / "model.keras")
-    assert int(model.optimizer.iterations) == 80  # of 400 samples in batches of 5
+    assert int(model.optimizer.iterations) == 4 * record["epochs"]  # 400 samples by 128
+    (table,) = read_csv(program / "results" / "runs.csv")
+    assert table["status"] == "interrupted" and float(table["test_score"]) == record["test_score"]
 
 
 @posix
-def test_second_signal_ends_at_once(tmp_path):
+def test_ctrl_c_goes_back_to_the_last_finished_epoch(tmp_path):
+    program = small_program(tmp_path, NB_EPOCH=100000)
+    process = start(program)
+    command.wait_until(lambda: rows_so_far(program) >= 3, process)
+    process.send_signal(signal.SIGINT)
+    ended = command.finish(process)
+    assert ended.returncode == 1 and own_lines(ended) == []
+    epochs = read_run(program)[1]["epochs"]
+    assert f"\nInterrupted: back to the end of epoch {epochs}\n" in ended.stdout
+    check_interrupted(program)
+
+
+CTRL_C = "__import__('signal').raise_signal(2)"
+
+
+def callback(when, code):
+    """Return a callback that runs code when Keras calls it with n, as it stands in the script."""
+    return f"keras.callbacks.LambdaCallback(on_{when}=lambda n, logs=None: {code})"
+
+
+def test_ctrl_c_while_the_model_is_saved(tmp_path):
+    """Its epoch does not count: the file is that of the epoch before, and no half file is left."""
     program = small_program(tmp_path, NB_EPOCH=9)
-    command.add_callback(program, raises("SIGINT", "SIGTERM"))
-    process = run(program, exits=-signal.SIGTERM)
-    assert own_lines(process) == [STOPPING] and "Test score" not in process.stdout
-    assert read_run(program)[1]["status"] == "unfinished"
+    third = "self.latest['epochs'] == 3 and self.record['status'] == 'unfinished'"
+    press = f"path.suffix == '.keras' and {third} and {CTRL_C}"
+    save = "                save(new)\n"
+    command.edit_script(program, save, f"{save}                {press}\n")
+    run(program, exits=1)
+    check_interrupted(program, epochs=2)
 
 
-@posix
-def test_signal_that_was_ignored_stays_ignored(tmp_path):
-    program = small_program(tmp_path, NB_EPOCH=9)
-    command.add_callback(program, raises("SIGINT"))
-    ignore = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)}
-    assert own_lines(run(program, **ignore)) == []
-    assert read_run(program)[1]["epochs"] == 9
+def test_ctrl_c_amid_an_epoch_of_many_batches(tmp_path):
+    program = small_program(tmp_path, NB_EPOCH=9, STEPS_PER_EXECUTION=1)
+    presses = callback("train_batch_end", f"n == 2 and run.latest['epochs'] == 3 and {CTRL_C}")
+    command.add_callback(program, presses)
+    run(program, exits=1)
+    check_interrupted(program, epochs=3)
 
 
-def test_signal_in_the_last_epoch_changes_nothing(tmp_path):
-    program = small_program(tmp_path, NB_EPOCH=5)
-    command.add_callback(program, raises("SIGINT"), last=False)
-    assert own_lines(run(program)) == [STOPPING]
-    record = read_run(program)[1]
-    assert record["status"] == "finished" and record["epochs"] == 5
+FIT, EVALUATE = "[keras.callbacks.CSV", "evaluate(X_test, Y_test, "
+BEGIN = f"{FIT[0]}{callback('epoch_begin', CTRL_C)}, {FIT[1:]}"
+SECOND = callback("epoch_begin", f"n == 2 and {CTRL_C}")
+SCORING = f"evaluate(X_test, Y_test, callbacks=[{callback('test_begin', CTRL_C)}], "
+SCORING = SCORING.replace("lambda n, logs=None", "lambda logs")
+RAISES = f"{FIT[0]}{callback('epoch_end', 'n == 1 and [][n]')}, {FIT[1:]}"
+# What is edited, how the run ends, after how many epochs, and the last line of standard error.
+ENDS = {
+    "Ctrl-C in the first epoch": ({FIT: BEGIN}, "interrupted", 0, "Interrupted"),
+    "Ctrl-C in evaluate": ({EVALUATE: SCORING}, "interrupted", 2, "Interrupted"),
+    "an error in a callback": ({FIT: RAISES}, "failed", 1, "IndexError: list index out of range"),
+    "an error after fit": ({"(model, score)": "(model, scor)"}, "failed", 2, "NameError"),
+}
 
 
-def test_divergence_stops_the_run(tmp_path):
+@pytest.mark.parametrize("edits, status, epochs, line", ENDS.values(), ids=ENDS)
+def test_every_end_is_told(tmp_path, edits, status, epochs, line):
+    program = small_program(tmp_path)
+    for old, new in edits.items():
+        command.edit_script(program, old, new)
+    lines = own_lines(run(program, exits=1))
+    assert lines[-1].startswith(line) and (len(lines) == 1) == (status == "interrupted")
+    folder, record = read_run(program)
+    (row,) = read_csv(program / "results" / "runs.csv")
+    assert row["status"] == record["status"] == status
+    assert row["epochs"] == str(epochs) == str(record["epochs"])
+    assert record["error"].startswith("KeyboardInterrupt" if len(lines) == 1 else line)
+    assert "new" not in str(command.file_names(folder))
+
+
+@pytest.mark.parametrize("restore", [False, True])
+def test_divergence_stops_the_run(tmp_path, restore):
+    """Also where a callback brings the finite weights of an earlier epoch back."""
     program = small_program(tmp_path, NB_EPOCH=1000, HIDDEN_LAYERS=3, LEARNING_RATE=10.0)
-    process = run(program, exits=1)
-    (line,) = own_lines(process)
+    if restore:
+        stopping = 'keras.callbacks.EarlyStopping("loss", restore_best_weights=True)'
+        command.add_callback(program, stopping)
+    (line,) = own_lines(run(program, exits=1))
     assert line.endswith("The loss diverged at a learning rate of 10: try a smaller one")
     folder, record = read_run(program)
+    assert command.file_names(folder) == ["history.csv", "model.keras", "run.json"]
     assert record["status"] == "diverged" and "test_score" not in record
     assert record["epochs"] == 1 == len(read_csv(folder / "history.csv")) - 1
     weights = keras.saving.load_model(folder / "model.keras").get_weights()
@@ -102,12 +130,12 @@ def test_killed_runs_keep_every_finished_epoch(tmp_path):
     """Kill runs of very short epochs at random moments, many of them amid the writing."""
     moments = np.random.default_rng(1671)
     program = small_program(tmp_path, NB_EPOCH=100000)
-    for _ in range(3):
+    for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL):
         rows = moments.integers(2, 40)
         process = start(program)
         command.wait_until(lambda rows=rows: rows_so_far(program) > rows, process)
         time.sleep(moments.uniform(0, 0.1))
-        process.kill()
+        process.send_signal(number)
         process.communicate()
         folder, record = read_run(program)
         history = read_csv(folder / "history.csv")
@@ -130,6 +158,10 @@ def test_disk_that_is_full(tmp_path):
         assert f"{folder / name} cannot be written: File too large" in line
     assert process.stdout.endswith(f"Test accuracy: {record['test_accuracy']:.4f}\n")
     assert record["status"] == "finished" and len(read_csv(folder / "history.csv")) == 2
+    assert record["epochs"] == 2 and list(record["not_written"]) == [
+        "model.keras",
+        *command.PICTURES,
+    ]
     assert command.file_names(folder) == ["history.csv", "run.json"]
 
 
@@ -137,34 +169,29 @@ def test_disk_that_is_full(tmp_path):
 HOLD = """keras.callbacks.LambdaCallback(on_epoch_begin=lambda n, logs: (
     n == 1 and (run.folder / "model.keras").unlink(),
     n == 1 and [(run.folder / name).mkdir() for name in {names}],
-    n == 2 and (run.folder / "model.keras").rmdir(),
+    n == {until} and (run.folder / "model.keras").rmdir(),
 ))"""
 
 
-@pytest.mark.parametrize("stopped", [False, True])
-def test_files_that_are_held(tmp_path, stopped):
-    """model.keras is held for an epoch, two pictures to the end, the table all the time."""
-    program = small_program(tmp_path, NB_EPOCH=4)
+@pytest.mark.parametrize("until", [2, 99])
+def test_files_that_are_held(tmp_path, until):
+    """model.keras is held for an epoch or to the end, two pictures and the table all the time."""
+    program = small_program(tmp_path, NB_EPOCH=3)
     names = ["model.keras", "confusion.png", "weights.png"]
-    command.add_callback(program, HOLD.format(names=names))
-    if stopped:
-        command.edit_script(program, " run, keras", f" run, {raises('SIGINT', at=1)}, keras")
+    command.add_callback(program, HOLD.format(names=names, until=until))
     (program / "results" / "runs.csv").mkdir(parents=True)
-    process = run(program, exits=130 if stopped else 1)
+    process = run(program, exits=1)
     folder, record = read_run(program)
     model, *pictures = [folder / name for name in names]
     table = program / "results" / "runs.csv"
     lines = [line.partition(" cannot be written")[0] for line in own_lines(process)]
-    expected = [f"WARNING:root:{path}" for path in (table, model, table, *pictures)]
-    assert [line for line in lines if line != STOPPING] == expected
-    assert record["status"] == ("interrupted" if stopped else "finished")
-    assert command.evaluate(folder / "model.keras")[0] == pytest.approx(record["test_score"])
-    assert command.file_names(folder) == command.FILES
+    models = [model] if until == 2 else [model] * 3  # in two epochs, and at the end
+    paths = (table, *models, *pictures, table)
+    assert lines == [f"WARNING:root:{path}" for path in paths]
+    assert record["status"] == "finished" and record["epochs"] == 3
+    assert set(json.loads(json.dumps(record["not_written"]))) >= {*names[1:], "runs.csv"}
+    last = read_csv(folder / "history.csv")[-1]
+    assert float(last["val_loss"]) == record["val_loss"] and os.path.exists(model)
+    if until == 2:
+        assert command.evaluate(model)[0] == pytest.approx(record["test_score"])
     command.check_pictures(folder, ["curves.png", "mistakes.png"])
-
-
-@posix
-@pytest.mark.parametrize("results", ["config.py", "/proc/results", "~nosuchuser/runs"])
-def test_results_folder_that_cannot_be_made(tmp_path, results):
-    (line,) = own_lines(run(small_program(tmp_path, RESULTS_DIR=results), exits=1))
-    assert line.startswith(f"config.py: RESULTS_DIR = '{results}' cannot be used: ")

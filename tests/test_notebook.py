@@ -1,8 +1,15 @@
-"""The program in a real kernel: run, edited, imported, reloaded, interrupted."""
+"""The program in a real kernel: run, imported, looped over, edited, reloaded, interrupted."""
+
+import re
 
 import command
 from command import posix, small_program
 from jupyter_client.manager import start_new_kernel
+
+LOOP = """
+for config.SEED in [{seeds}]:
+    print(config.SEED, train_mnist.main()["status"])
+"""
 
 
 @posix
@@ -15,26 +22,51 @@ def test_in_a_notebook(tmp_path):
         shown = []
 
         def show(message):
-            shown.append(message["content"].get("text", ""))
+            content = message["content"]
+            shown.append(content.get("text", "") + content.get("ename", ""))
             if interrupt_at and interrupt_at in shown[-1]:
                 manager.interrupt_kernel()
 
-        reply = client.execute_interactive(code, output_hook=show, timeout=120)["content"]
-        return "".join(shown) + reply.get("ename", "")
+        client.execute_interactive(code, output_hook=show, timeout=120)
+        return "".join(shown)
+
+    def loop(*seeds):
+        """Run the loop's cell; every run of it must finish."""
+        shown = cell(LOOP.format(seeds=",".join(map(str, seeds))))
+        assert re.findall(r"^(\d+) finished$", shown, re.M) == [str(seed) for seed in seeds], shown
 
     try:
         for seed in (1, 2):
             command.edit_config(program, SEED=seed)
-            assert "\nTest accuracy: 0." in cell("%run train_mnist.py")
-        assert "\nTest accuracy: 0." in cell("import config, train_mnist; train_mnist.main()")
-        command.edit_config(program, SEED=3, NB_EPOCH=100000, VERBOSE=2)
+            assert re.search(r"\nTest accuracy: 0\.\d{4}\n", cell("%run train_mnist.py"))
+        assert "finished" in cell("import config, train_mnist; print(train_mnist.main()['status'])")
+        loop(3, 4)
+        command.edit_config(program, HIDEN_LAYERS=2)
+        assert "SystemExit" in cell("%run train_mnist.py")
+        assert "ConfigError" in cell("train_mnist.main()")
+        loop_after = "del config.HIDEN_LAYERS; config.SEED = 5; print(train_mnist.main()['epochs'])"
+        assert cell(loop_after).endswith("\n2\n")
+        text = (program / "config.py").read_text()
+        (program / "config.py").write_text(text + "SEED = (\n")
+        assert "SyntaxError" in cell("%run train_mnist.py")
+        (program / "config.py").write_text(text.replace("HIDEN_LAYERS = 2\n", ""))
+        assert "finished" in cell("config.SEED = 6; print(train_mnist.main()['status'])")
+        assert cell("%run train_mnist.py").count("Test accuracy: ") == 1  # seed 2, the file's
+        loaded = command.sha256(program / "train_mnist.py")
+        command.edit_script(program, "    # normalize\n", "")  # an edit of what is loaded already
+        loop(7)
+        command.edit_config(program, SEED=8, NB_EPOCH=100000, VERBOSE=2)
         cell("import importlib; importlib.reload(config)")
-        stopped = cell("print('code', train_mnist.main())", "Epoch 3/100000\n")
-        assert "\nTest accuracy: 0." in stopped and stopped.endswith("code 130\n")
+        stopped = cell("print('ends', train_mnist.main()['status'])", "Epoch 3/100000\n")
+        assert "Interrupted: back to the end of epoch 2\n" in stopped
+        assert stopped.endswith("ends interrupted\n")
         assert cell("print('z'); import time; time.sleep(60)", "z\n").endswith("KeyboardInterrupt")
+        assert cell("import os; print(os.environ['MPLBACKEND'])").startswith("module://")
     finally:
         client.stop_channels()
         manager.shutdown_kernel(now=True)
     rows = command.read_csv(program / "results" / "runs.csv")
-    assert [row["SEED"] + row["status"][:3] for row in rows] == ["1fin", "2fin", "2fin", "3int"]
-    command.check_pictures(command.run_folders(program)[3])
+    assert {row["script_sha256"] for row in rows} == {loaded}
+    assert [row["SEED"] for row in rows] == list("1223456278")
+    assert [row["status"] for row in rows] == ["finished"] * 9 + ["interrupted"]
+    command.check_pictures(command.run_folders(program)[-1])

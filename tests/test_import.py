@@ -1,0 +1,116 @@
+"""The program as people call it: from a loop, a thread, another folder, an editor's window."""
+
+import json
+import re
+import sys
+
+import command
+from command import own_lines, read_csv, run, small_program
+
+LOOP = """
+import os, threading
+os.environ["MPLBACKEND"] = "svg"
+import config, train_mnist
+import numpy as np
+assert os.environ["MPLBACKEND"] == "svg" and "TF_NUM_INTRAOP_THREADS" not in os.environ
+for config.SEED, config.LEARNING_RATE in zip(np.arange(1, 6), [0.1, 0.1, None, None, 1e20]):
+    if config.SEED == 2:
+        config.LERNING_RATE = np.float32(0.1)
+    try:
+        print("returned", train_mnist.main()["status"])
+    except ValueError as error:
+        print("raised", type(error).__name__, error)
+        del config.LERNING_RATE
+config.SEED, config.LEARNING_RATE = 6, np.float32(0.5)
+thread = threading.Thread(target=lambda: print("returned", train_mnist.main()["status"]))
+thread.start()
+thread.join()
+print(os.environ["TF_NUM_INTRAOP_THREADS"], "thread")
+"""
+
+
+def test_loop_of_six_settings(tmp_path):
+    """The second is misspelt, the fourth interrupted, the fifth diverges, a thread trains one."""
+    program = small_program(tmp_path, NB_EPOCH=4, HIDDEN_LAYERS=1, OPTIMIZER="adam")
+    stop = "config.SEED == 4 and n == 1 and __import__('signal').raise_signal(2)"
+    command.add_callback(program, f"keras.callbacks.LambdaCallback(lambda n, logs: {stop})")
+    process = run(program, command=[sys.executable, "-c", LOOP])
+    told = re.findall(r"^(returned|raised) (.*)", process.stdout, re.M)
+    where = f"ConfigError {program / 'config.py'}: LERNING_RATE"
+    assert told.pop(1) == (
+        "raised",
+        f"{where} is not used by the script. Did you mean LEARNING_RATE?",
+    )
+    statuses = ["finished", "finished", "interrupted", "diverged", "finished"]
+    assert told == [("returned", status) for status in statuses]
+    (diverged,) = [line for line in own_lines(process) if "tensorflow" not in line]
+    assert "rate of 1e+20" in diverged and process.stdout.endswith("\n1 thread\n")
+    rows = read_csv(program / "results" / "runs.csv")
+    assert [(row["SEED"], row["status"]) for row in rows] == list(
+        zip("13456", statuses, strict=True)
+    )
+    assert [row["test_accuracy"] > "0" for row in rows] == [True, True, True, False, True]
+    assert [row["epochs"] for row in rows] == ["4", "4", "1", rows[3]["epochs"], "4"]
+    assert rows[4]["LEARNING_RATE"] == "0.5"
+
+
+OBJECTS = """
+from keras import losses, metrics
+from keras.optimizers import SGD
+OPTIMIZER = SGD(0.5, momentum=0.5)
+LOSS = losses.CategoricalCrossentropy()
+METRICS = ["accuracy", metrics.Recall(), metrics.categorical_accuracy]
+class Unused: pass
+"""
+TWICE = """
+import json, sys, train_mnist
+first, second = train_mnist.main(), train_mnist.main()
+print(json.dumps([first, second]))
+"""
+
+
+def test_objects_in_config(tmp_path):
+    """A second run starts from a fresh optimizer; what is recorded can be read."""
+    program = small_program(tmp_path)
+    with open(program / "config.py", "a") as file:
+        file.write(OBJECTS)
+    output = run(program, command=[sys.executable, "-c", TWICE]).stdout
+    first, second = json.loads(output.splitlines()[-1])
+    run(program)
+    third = [json.loads((f / "run.json").read_text()) for f in command.run_folders(program)][-1]
+    assert first["loss"] == second["loss"] == third["loss"] and "test_recall" in second
+    for record in (first, second, third):
+        constants = record["constants"]
+        assert constants["OPTIMIZER"]["SGD"]["momentum"] == 0.5
+        assert list(constants["LOSS"]) == ["CategoricalCrossentropy"]
+        assert constants["METRICS"][2] == "categorical_accuracy"
+        assert record["test_recall"] > 0
+
+
+def test_another_config_is_named(tmp_path):
+    program = small_program(tmp_path)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "config.py").write_text("EPOCHS = 5\nPORT = 80\n")
+    code = f"import sys; sys.path.append({str(program)!r}); import train_mnist; train_mnist.main()"
+    stderr = run(other, command=[sys.executable, "-c", code], exits=1).stderr
+    told = stderr.partition("ConfigError: ")[2].splitlines()
+    assert all(line.startswith(f"{other / 'config.py'}: ") for line in told)
+    assert told[0].endswith(": BATCH_SIZE is missing") and len(told) == len(command.SUPPLIED) + 1
+    assert told[-1].endswith("EPOCHS is not used by the script. Did you mean NB_EPOCH?")
+
+
+WINDOW = """
+import os, sys
+sys.argv = ["ipykernel_launcher.py", "-f", "kernel.json"]
+__file__ = "train_mnist.py"
+exec(open(__file__, encoding="utf-8").read())
+print(os.environ["TF_NUM_INTRAOP_THREADS"], "threads, and no SystemExit")
+"""
+
+
+def test_window_of_an_editor_with_arguments_of_its_own(tmp_path):
+    """The threads are those that the user has set."""
+    window = {"command": [sys.executable, "-c", WINDOW], "TF_NUM_INTRAOP_THREADS": "2"}
+    process = run(small_program(tmp_path), **window)
+    assert process.stdout.endswith("\n2 threads, and no SystemExit\n")
