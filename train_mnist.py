@@ -25,12 +25,12 @@ from datetime import datetime
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent  # where config.py is, and where its relative paths start
-SOURCE = Path(__file__).read_bytes()  # the code that runs, whatever an edit makes of the file
+SOURCE = Path(__file__).read_bytes()  # the code that runs, even if the file is edited meanwhile
 if __name__ == "__main__":  # the command, or %run in a notebook
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # less of TensorFlow's log
     if "IPython" not in sys.modules:  # a notebook's backend, inherited, may not be installed here
         os.environ.pop("MPLBACKEND", None)
-    # Read config.py as it is now, and renew the module in place for those who imported it before.
+    # A %run sees an edited config.py, and so does a notebook that has imported it before.
     constants = runpy.run_path(str(HERE / "config.py"), run_name="config")
     module = sys.modules.setdefault("config", types.ModuleType("config"))
     vars(module).clear()
@@ -48,7 +48,7 @@ import config
 def main():
     """Run the listing, in its order; return the run's record, a dict. Raises ConfigError."""
     check_constants()
-    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(config.THREADS or 0))  # 0: its own choice
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(config.THREADS or 0))  # 0: TensorFlow's
     keras.utils.clear_session()  # so that the names of the layers count from the start again
     keras.utils.set_random_seed(config.SEED)  # for reproducibility
 
@@ -71,7 +71,7 @@ def main():
     model = build_model()
     model.summary()
     model.compile(loss=config.LOSS, optimizer=build_optimizer(), metrics=config.METRICS)
-    model.steps_per_execution = config.STEPS_PER_EXECUTION  # not in compile, which is saved
+    model.steps_per_execution = config.STEPS_PER_EXECUTION  # compile's are saved in model.keras
 
     with Run() as run:  # a Keras callback that records this run in a folder of its own
         try:
@@ -106,19 +106,18 @@ class ConfigError(ValueError):
 
 
 USED = set(re.findall(r"\bconfig\.([A-Z]\w*)", SOURCE.decode()))  # the constants of this script
-MOST = 2**31 - 1  # what 32-bit sizes hold
 LIMITS = {  # what each number must be: its kind, the least and the greatest value
     "SEED": ("whole number", 0, 2**32 - 1),
-    "RESHAPED": ("whole number", 1, MOST),
-    "NB_CLASSES": ("whole number", 2, MOST),
+    "RESHAPED": ("whole number", 1, 10**9),
+    "NB_CLASSES": ("whole number", 2, 10**9),
     "VALIDATION_SPLIT": ("number", 0, 0.999),
-    "HIDDEN_LAYERS": ("whole number", 0, MOST),
-    "N_HIDDEN": ("whole number", 1, MOST),
+    "HIDDEN_LAYERS": ("whole number", 0, 10**9),
+    "N_HIDDEN": ("whole number", 1, 10**9),
     "DROPOUT": ("number", 0, 0.999),
-    "NB_EPOCH": ("whole number", 1, MOST),
-    "BATCH_SIZE": ("whole number", 1, MOST),
+    "NB_EPOCH": ("whole number", 1, 10**9),
+    "BATCH_SIZE": ("whole number", 1, 10**9),
     "LEARNING_RATE": ("number (or None)", 1e-30, 1e30),
-    "STEPS_PER_EXECUTION": ("whole number", 1, MOST),
+    "STEPS_PER_EXECUTION": ("whole number", 1, 10**9),
     "THREADS": ("whole number (or None)", 1, 1024),
     "VERBOSE": ("whole number", 0, 2),
 }
@@ -158,21 +157,20 @@ def load_data():
                 train, test = [(arrays[f"x_{p}"], arrays[f"y_{p}"]) for p in ("train", "test")]
     except Exception as error:  # no such file, cut short, an array missing, no network, ...
         raise ConfigError(f"{source} ('data/mnist.npz' is bundled): {error!r}") from error
-    right = f"uint8 of RESHAPED = {config.RESHAPED} values each, labels below {config.NB_CLASSES}"
+    expected = f"uint8, RESHAPED = {config.RESHAPED} values each, labels below {config.NB_CLASSES}"
     for part, (X, y) in (("train", train), ("test", test)):
         if X.dtype != "uint8" or X.size != len(X) * config.RESHAPED or X.size == 0:
-            raise ConfigError(f"{source}: x_{part} is {X.dtype} {X.shape}, not {right}")
+            raise ConfigError(f"{source}: x_{part} is {X.dtype} {X.shape}, not {expected}")
         wrong = np.setdiff1d(y, range(config.NB_CLASSES)).tolist()
         if y.shape != X.shape[:1] or wrong:
-            raise ConfigError(f"{source}: y_{part} is {y.shape}, with {wrong[:9]}, not {right}")
+            raise ConfigError(f"{source}: y_{part} is {y.shape}, with {wrong[:9]}, not {expected}")
     return train, test
 
 
 def build_model():
     """Build the network: HIDDEN_LAYERS of Dense(N_HIDDEN), ReLU and DROPOUT, Dense and softmax.
 
-    It maps pixels, float32 of shape (n, RESHAPED) from 0 to 1, to probabilities, float32 of shape
-    (n, NB_CLASSES). The listing's has 784 x 10 weights and 10 biases, 7,850 parameters.
+    It maps pixels, float32 (n, RESHAPED) from 0 to 1, to probabilities, float32 (n, NB_CLASSES).
     """
     model = keras.Sequential()
     model.add(keras.Input(shape=(config.RESHAPED,)))
@@ -190,8 +188,8 @@ def build_model():
 
 def build_optimizer():
     """Return a new optimizer as OPTIMIZER says, at LEARNING_RATE unless that is None."""
-    given = keras.optimizers.get(config.OPTIMIZER)  # an object keeps the state of an earlier run
-    optimizer = type(given).from_config(given.get_config())
+    given = keras.optimizers.get(config.OPTIMIZER)
+    optimizer = type(given).from_config(given.get_config())  # without an earlier run's state
     if config.LEARNING_RATE is not None:
         optimizer.learning_rate = config.LEARNING_RATE
     return optimizer
@@ -205,9 +203,8 @@ class Run(keras.callbacks.Callback):
         self.start = datetime.now().astimezone()
         results = HERE / Path(config.RESULTS_DIR).expanduser()
         self.folder = results / f"{self.start:%Y-%m-%d_%H-%M-%S-%f}"
-        self.folder.mkdir(parents=True)
-        self.latest = {"epochs": 0}  # of the latest epoch, whether or not its model was saved
-        data = HERE / Path(config.DATA_PATH or keras.utils.get_file("mnist.npz", "")).expanduser()
+        self.latest = {"epochs": 0}  # the last epoch trained; self.record has the last one saved
+        data = config.DATA_PATH and (HERE / Path(config.DATA_PATH).expanduser()).read_bytes()
         self.record = {
             "start": self.start.isoformat(timespec="seconds"),
             "constants": {name: value for name, value in vars(config).items() if name in USED},
@@ -217,19 +214,20 @@ class Run(keras.callbacks.Callback):
             "backend_version": sys.modules[keras.config.backend()].__version__,
             "numpy": np.__version__,
             "device": str(keras.ops.zeros(1).device),
-            "data_sha256": hashlib.sha256(data.read_bytes()).hexdigest(),
+            "data_sha256": data and hashlib.sha256(data).hexdigest(),  # None: Keras's own MNIST
             "script_sha256": hashlib.sha256(SOURCE).hexdigest(),
             "status": "unfinished",
             "epochs": 0,
         }
 
     def __enter__(self):
+        self.folder.mkdir(parents=True)
         self.write_record()
         self.write(self.folder.parent / "runs.csv", self.write_runs)
         print("Results are in", self.folder)
         return self
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch, logs):
         """Save the model, then record the epoch; stop the training if it diverged."""
         self.latest = {"epochs": self.latest["epochs"] + 1, **logs}
         if not math.isfinite(logs["loss"] + logs.get("val_loss", 0)):
@@ -246,10 +244,12 @@ class Run(keras.callbacks.Callback):
             rate = float(model.optimizer.learning_rate)
             logging.error(f"The loss diverged at a learning rate of {rate:g}: try a smaller one")
             return
+        self.record.pop("not_written", None)  # each file is written again from here on
         if self.record["status"] != "interrupted":
             self.record |= {"status": "finished", **self.latest}
         self.record |= {f"test_{'score' if k == 'loss' else k}": v for k, v in score.items()}
         self.write(self.folder / "model.keras", model.save)
+        self.write_record()
 
     def __exit__(self, kind, error, traceback):
         if error:
@@ -260,8 +260,7 @@ class Run(keras.callbacks.Callback):
 
     def write_record(self):
         """Write run.json."""
-        seconds = (datetime.now().astimezone() - self.start).total_seconds()
-        self.record["seconds"] = round(seconds, 1)
+        self.record["seconds"] = (datetime.now().astimezone() - self.start).total_seconds()
         text = json.dumps(self.record, indent=2, default=describe)
         self.record = json.loads(text)  # main returns what the file has
         self.write(self.folder / "run.json", lambda new: new.write_text(text + "\n", "utf-8"))
@@ -289,15 +288,16 @@ class Run(keras.callbacks.Callback):
         except OSError as error:
             logging.warning(f"{path} cannot be written: {error.strerror or error}")
             self.record.setdefault("not_written", {})[path.name] = str(error)
+            return False
 
 
 def describe(value):
-    """Return what JSON can hold of an object of Keras's, an array, a function or a path."""
+    """Return what JSON can hold of a function, a class, a Keras object, an array or a path."""
+    if hasattr(value, "__name__"):
+        return value.__name__
     if hasattr(value, "get_config"):
         return {type(value).__name__: value.get_config()}
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    return getattr(value, "__name__", str(value))
+    return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
 def draw_pictures(run, history, model, X_test, y_test):
@@ -359,12 +359,11 @@ def draw_mistakes(X_test, y_test, outputs):
 
 def draw_weights(model):
     """Draw the weights of the first layer's neurons or filters, 24 of them at most."""
-    layer, *later = [layer for layer in model.layers if layer.weights]
-    kernel = layer.get_weights()[0]
-    weights = kernel.reshape(-1, kernel.shape[-1]).T
+    layers = [layer for layer in model.layers if layer.weights]
+    weights = np.moveaxis(layers[0].get_weights()[0], -1, 0)  # by neuron or filter
     shown, limit = weights[:24], np.abs(weights).max()
-    title = f"Layer {layer.name}: {len(shown)} of {len(weights)}, white > 0, black < 0"
-    titles = [f"{'neuron' if later else 'class'} {number}" for number in range(len(shown))]
+    title = f"Layer {layers[0].name}: {len(shown)} of {len(weights)}, white > 0, black < 0"
+    titles = [f"{'class' if len(layers) == 1 else 'neuron'} {n}" for n in range(len(shown))]
     return draw_images(title, shown, titles, cmap="gray", vmin=-limit, vmax=limit)
 
 

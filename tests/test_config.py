@@ -142,7 +142,7 @@ def test_data_of_another_kind(tmp_path, monkeypatch, spoil, message):
 
 def test_data_that_is_not_there_or_does_not_fit_is_one_line(tmp_path):
     folder = small_program(tmp_path, RESHAPED=783)
-    fails_with(folder, ("x_train is uint8 (500, 28, 28), not uint8 of RESHAPED = 783 values",))
+    fails_with(folder, ("x_train is uint8 (500, 28, 28), not uint8, RESHAPED = 783 values",))
     command.edit_config(folder, DATA_PATH="mnist.npz")
     fails_with(folder, ("DATA_PATH = 'mnist.npz'", "'data/mnist.npz' is bundled", "FileNotFound"))
 

@@ -65,7 +65,7 @@ def trained(tmp_path_factory):
     return train(two_epochs(tmp_path_factory.mktemp("trained")))
 
 
-@pytest.mark.parametrize("steps", [1, 7, 2**31 - 1])
+@pytest.mark.parametrize("steps", [1, 7, 10**9])
 def test_same_numbers_for_any_steps_per_execution(tmp_path, trained, steps):
     assert train(two_epochs(tmp_path, STEPS_PER_EXECUTION=steps)) == trained
 
