@@ -67,39 +67,30 @@ def edit_script(folder, old, new):
     (folder / "train_mnist.py").write_text(text.replace(old, new), "utf-8")
 
 
-def add_callback(folder, callback, last=True):
-    """Hand a callback, as it stands in the script, to fit, after the program's own or before."""
-    old = "run]" if last else "[keras.callbacks"
-    edit_script(folder, old, f"run, {callback}]" if last else f"[{callback}, keras.callbacks")
+def add_callback(folder, callback):
+    """Hand a callback, as it stands in the script, to fit, after the program's own."""
+    edit_script(folder, "run],", f"run, {callback}],")
 
 
-def start(folder, *arguments, cwd=None, preexec_fn=None, command=None, **environment):
+def start(folder, *arguments, cwd=None, command=None, **environment):
     """Start `python train_mnist.py` of folder, or another command there; return the process."""
-    return subprocess.Popen(
-        command or [sys.executable, str(folder / "train_mnist.py"), *arguments],
-        cwd=cwd or folder,
-        env={**ENVIRONMENT, **environment},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        encoding="utf-8",
-        errors="replace",
-        preexec_fn=preexec_fn,
-    )
+    command = command or [sys.executable, str(folder / "train_mnist.py"), *arguments]
+    pipes = dict.fromkeys(("stdout", "stderr"), subprocess.PIPE)
+    text = {"stdin": subprocess.DEVNULL, "encoding": "utf-8", "errors": "replace"}
+    environment = {**ENVIRONMENT, "PYTHONIOENCODING": "utf-8", **environment}
+    return subprocess.Popen(command, cwd=cwd or folder, env=environment, **pipes, **text)
 
 
-def finish(process):
-    """Wait for a started process; return it with its output as text, as subprocess.run does."""
+def finish(process, exits=0):
+    """Wait for a started process, check its exit code, return its output as subprocess.run does."""
     stdout, stderr = process.communicate(timeout=600)
-    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+    assert process.returncode == exits, stderr
+    return subprocess.CompletedProcess(process.args, exits, stdout, stderr)
 
 
 def run(folder, *arguments, exits=0, **settings):
     """Run the command to its end; check its exit code and return the finished process."""
-    process = finish(start(folder, *arguments, **settings))
-    assert process.returncode == exits, process.stderr
-    return process
+    return finish(start(folder, *arguments, **settings), exits)
 
 
 def wait_until(condition, process, seconds=120):
@@ -127,15 +118,16 @@ def read_csv(path):
         return list(csv.DictReader(file))
 
 
-def run_folders(program):
-    """Return the folders of the program's runs, the oldest first."""
-    return sorted((program / "results").glob("2*"))
+def read_runs(program):
+    """Return the folder and the run.json of each of the program's runs, the oldest first."""
+    folders = sorted((program / "results").glob("2*"))
+    return [(f, json.loads((f / "run.json").read_text("utf-8"))) for f in folders]
 
 
 def read_run(program):
-    """Return the folder of the program's only run, and its run.json."""
-    (folder,) = run_folders(program)
-    return folder, json.loads((folder / "run.json").read_text("utf-8"))
+    """Return the folder and the run.json of the program's only run."""
+    (found,) = read_runs(program)
+    return found
 
 
 def file_names(folder):
