@@ -124,12 +124,6 @@ def read_runs(program):
     return [(f, json.loads((f / "run.json").read_text("utf-8"))) for f in folders]
 
 
-def read_run(program):
-    """Return the folder and the run.json of the program's only run."""
-    (found,) = read_runs(program)
-    return found
-
-
 def file_names(folder):
     """Return the names of a folder's files, in order."""
     return sorted(path.name for path in folder.iterdir())

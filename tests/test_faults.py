@@ -9,7 +9,7 @@ import command
 import keras
 import numpy as np
 import pytest
-from command import own_lines, posix, read_csv, read_run, run, small_program, start
+from command import own_lines, posix, read_csv, read_runs, run, small_program, start
 
 
 def rows_so_far(program):
@@ -18,12 +18,12 @@ def rows_so_far(program):
     return sum(len(path.read_text().splitlines()) for path in paths)
 
 
-def check_interrupted(program, epochs=None):
-    """Check that record, score, history and model are those of the last finished epoch."""
-    folder, record = read_run(program)
+def check_interrupted(program):
+    """Check that record, score, history and model are those of one epoch; return how many count."""
+    folder, record = read_runs(program)[-1]
     assert command.file_names(folder) == command.FILES
     command.check_pictures(folder)
-    assert record["status"] == "interrupted" and record["epochs"] == (epochs or record["epochs"])
+    assert record["status"] == "interrupted"
     row = read_csv(folder / "history.csv")[record["epochs"] - 1]
     assert float(row["val_loss"]) == record["val_loss"]
     score = [record["test_score"], record["test_accuracy"]]
@@ -32,6 +32,7 @@ def check_interrupted(program, epochs=None):
     assert int(model.optimizer.iterations) == 4 * record["epochs"]  # 400 samples by 128
     (row,) = read_csv(program / "results" / "runs.csv")
     assert row["status"] == "interrupted" and float(row["test_score"]) == score[0]
+    return record["epochs"]
 
 
 @posix
@@ -42,9 +43,8 @@ def test_ctrl_c_goes_back_to_the_last_finished_epoch(tmp_path):
     process.send_signal(signal.SIGINT)
     ended = command.finish(process, exits=1)
     assert own_lines(ended) == []
-    epochs = read_run(program)[1]["epochs"]
+    epochs = check_interrupted(program)
     assert f"\nInterrupted: back to the end of epoch {epochs}\n" in ended.stdout
-    check_interrupted(program)
 
 
 CTRL_C = "__import__('signal').raise_signal(2)"
@@ -65,7 +65,7 @@ def test_ctrl_c_while_a_model_is_saved(tmp_path):
     press = f"                new.suffix == '.keras' and {third} and {CTRL_C}\n"
     command.edit_script(program, SAVE, SAVE + press)
     run(program, exits=1)
-    check_interrupted(program, epochs=2)
+    assert check_interrupted(program) == 2
 
 
 BEGIN = f"{FIT}{callback('epoch_begin', CTRL_C)}, "
@@ -84,9 +84,11 @@ ENDS = {
 def test_every_end_is_told(tmp_path, old, new, status, epochs, line):
     program = small_program(tmp_path)
     command.edit_script(program, old, new)
-    lines = own_lines(run(program, exits=1))
+    process = run(program, exits=1)
+    lines = own_lines(process)
+    assert ('train_mnist.py", line ' in process.stderr) == (status == "failed")
     assert lines[-1].startswith(line) and (len(lines) == 1) == (status == "interrupted")
-    _, record = read_run(program)
+    _, record = read_runs(program)[-1]
     (row,) = read_csv(program / "results" / "runs.csv")
     assert row["status"] == record["status"] == status
     assert row["epochs"] == str(epochs) == str(record["epochs"])
@@ -102,7 +104,7 @@ def test_divergence_stops_the_run(tmp_path, restore):
         command.add_callback(program, stopping)
     (line,) = own_lines(run(program, exits=1))
     assert line.endswith("The loss diverged at a learning rate of 10: try a smaller one")
-    folder, record = read_run(program)
+    folder, record = read_runs(program)[-1]
     assert command.file_names(folder) == ["history.csv", "model.keras", "run.json"]
     assert record["status"] == "diverged" and "test_score" not in record
     assert record["epochs"] == 1 == len(read_csv(folder / "history.csv")) - 1
@@ -123,7 +125,7 @@ def test_killed_runs_keep_every_finished_epoch(tmp_path):
         time.sleep(moments.uniform(0, 0.1))
         process.send_signal(number)
         process.communicate()
-        folder, record = read_run(program)
+        folder, record = read_runs(program)[-1]
         history = read_csv(folder / "history.csv")
         assert [row["epoch"] for row in history] == [str(epoch) for epoch in range(len(history))]
         assert record["status"] == "unfinished" and record["seconds"] > 0
@@ -139,7 +141,7 @@ def test_disk_that_is_full(tmp_path):
     """There is room for run.json, runs.csv and history.csv, but not for more."""
     limited = f"ulimit -f 20; exec '{sys.executable}' train_mnist.py"  # 20 blocks of 512 bytes
     process = run(small_program(tmp_path), command=["sh", "-c", limited], exits=1)
-    folder, record = read_run(tmp_path / "program")
+    folder, record = read_runs(tmp_path / "program")[-1]
     for name, line in zip(["model.keras"] * 3 + command.PICTURES, own_lines(process), strict=True):
         assert f"{folder / name} cannot be written: File too large" in line
     assert process.stdout.endswith(f"Test accuracy: {record['test_accuracy']:.4f}\n")
