@@ -362,7 +362,7 @@ def draw_weights(model):
     layers = [layer for layer in model.layers if layer.weights]
     weights = np.moveaxis(layers[0].get_weights()[0], -1, 0)  # by neuron or filter
     shown, limit = weights[:24], np.abs(weights).max()
-    title = f"Layer {layers[0].name}: {len(shown)} of {len(weights)}, white > 0, black < 0"
+    title = f"Weights of {layers[0].name}, {len(shown)} of {len(weights)}: white > 0, black < 0"
     titles = [f"{'class' if len(layers) == 1 else 'neuron'} {n}" for n in range(len(shown))]
     return draw_images(title, shown, titles, cmap="gray", vmin=-limit, vmax=limit)
 

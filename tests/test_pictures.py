@@ -11,8 +11,9 @@ import config
 import train_mnist
 
 # Labels and outputs of three classes: class 0 is taken for 1 twice and never the other way round.
-LABELS = np.array([0, 0, 0, 1, 2, 2])
-OUTPUTS = np.array([[8, 2, 0], [4, 6, 0], [1, 9, 0], [0, 10, 0], [3, 0, 7], [7, 0, 3]]) / 10
+LABELS = np.array([0, 0, 0, 1, 2, 2, 1])
+PERCENT = [[80, 20, 0], [40, 60, 0], [10, 90, 0], [0, 99, 1], [30, 0, 70], [70, 0, 30], [9, 90, 1]]
+OUTPUTS = np.array(PERCENT) / 100
 
 
 def images_of(figure):
@@ -42,10 +43,10 @@ def test_curves():
 def test_confusion(monkeypatch):
     monkeypatch.setattr(config, "NB_CLASSES", 3)
     (axes,) = train_mnist.draw_confusion(LABELS, OUTPUTS).axes
-    assert axes.get_title() == "3 of 6 right (empty: 0)"
+    assert axes.get_title() == "4 of 7 right (empty: 0)"
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted", "label")
     shown = {text.get_position(): text.get_text() for text in axes.texts}  # (column, row)
-    assert shown == {(0, 0): "1", (1, 0): "2", (1, 1): "1", (0, 2): "1", (2, 2): "1"}
+    assert shown == {(0, 0): "1", (1, 0): "2", (1, 1): "2", (0, 2): "1", (2, 2): "1"}
     (image,) = axes.images
     assert np.array_equal(image.get_array() > 0, [[1, 1, 0], [0, 1, 0], [1, 0, 1]])
     assert image.get_array().argmax() == 1 and image.cmap(0.9)[0] < image.cmap(0.1)[0]
@@ -53,7 +54,7 @@ def test_confusion(monkeypatch):
 
 
 def test_mistakes():
-    X_test = np.zeros((6, 4))
+    X_test = np.zeros((7, 4))
     X_test[2, 1] = 1  # the most confident mistake has ink in its upper right corner
     figure = train_mnist.draw_mistakes(X_test, LABELS, OUTPUTS)
     assert figure.get_suptitle() == "3 mistakes on the test set: the 3 most confident"
@@ -77,14 +78,14 @@ def test_weights(kind, later):
     weights[1, 2], weights[2, 2] = 2, -1
     first.set_weights([weights, np.zeros(3)])
     figure = train_mnist.draw_weights(model)
-    assert figure.get_suptitle() == "Layer first: 3 of 3, white > 0, black < 0"
+    assert figure.get_suptitle() == "Weights of first, 3 of 3: white > 0, black < 0"
     titles, images = images_of(figure)
     assert titles == [f"{kind} {number}" for number in range(3)]
     assert images[2] == pytest.approx(np.array([[0.5, 1], [0.25, 0.5]]), abs=0.01)
     filters = keras.layers.Conv2D(30, 3, name="filters")
     model = keras.Sequential([keras.Input((28, 28, 1)), filters, keras.layers.Flatten()])
     figure = train_mnist.draw_weights(model)
-    assert figure.get_suptitle().startswith("Layer filters: 24 of 30") and len(figure.axes) == 24
+    assert "Weights of filters, 24 of 30:" in figure.get_suptitle() and len(figure.axes) == 24
     shown = figure.axes[5].images[0].get_array()
     assert np.array_equal(shown, filters.get_weights()[0][:, :, 0, 5])
 
