@@ -12,22 +12,22 @@ VALIDATION_SPLIT = 0.2  # how much TRAIN is reserved for VALIDATION: its last pa
 # network
 HIDDEN_LAYERS = 0  # Dense(N_HIDDEN) + ReLU layers before the output; 0 is the listing's network
 N_HIDDEN = 128  # neurons in each hidden layer; no effect while HIDDEN_LAYERS is 0
-DROPOUT = 0.0  # from 0 to below 1: part of the hidden layers' outputs dropped in training, if any
+DROPOUT = 0.0  # from 0 to below 1: which part of a hidden layer's outputs is dropped in training
 
 # training
 NB_EPOCH = 200  # passes over the training data
 BATCH_SIZE = 128  # images observed before each update of the weights
-OPTIMIZER = "sgd"  # the book's SGD(); or another name that Keras knows: "rmsprop", "adam", ...
-LEARNING_RATE = None  # None for the optimizer's own default (SGD: 0.01)
+OPTIMIZER = "sgd"  # a name that Keras knows: "rmsprop", "adam", ...; or the book's object, SGD()
+LEARNING_RATE = None  # None for the optimizer's own (SGD: 0.01)
 LOSS = "categorical_crossentropy"  # or "mean_squared_error", "binary_crossentropy", ...
-METRICS = ["accuracy"]  # names; more can follow: "precision", "recall", "f1_score", ...
+METRICS = ["accuracy"]  # names or objects: "precision", "recall", "f1_score", ...
 
 # speed: these two change no results
 # Training steps that Keras hands to TensorFlow in one go. Set 1 for PyTorch, for a callback that
 # acts on batches, and with steps_per_epoch or validation_steps in fit.
 STEPS_PER_EXECUTION = 125
 # TensorFlow's threads for one operation. None, its own choice, is faster for layers of 512 neurons
-# and for convolutions. Read once, when TensorFlow starts: an object above, SGD(), starts it before.
+# and for convolutions. Read once, when TensorFlow starts: too late if SGD() above has started it.
 THREADS = 1
 
 # results
