@@ -137,7 +137,7 @@ def check_constants():
                 faults.append(f"{name} = {value!r:.80}: it must be a {kind} from {least} to {most}")
         elif name not in USED and not callable(value) and not isinstance(value, types.ModuleType):
             for near in difflib.get_close_matches(name.upper(), USED, n=1):
-                faults.append(f"{name} is not used by the script. Did you mean {near}?")
+                faults.append(f"{name} is not used by train_mnist.py, which uses {near}")
     if faults:
         raise ConfigError("\n".join(f"{config.__file__}: {fault}" for fault in faults))
 

@@ -60,7 +60,7 @@ def test_missing_and_misspelt_constants(tmp_path):
     imports = "from keras import losses, metrics, optimizers\nfrom pathlib import Path\n"
     (folder / "config.py").write_text(imports + text, "utf-8")
     pairs = [("LOS", "LOSS"), ("NB_EPOCHS", "NB_EPOCH"), ("Optimizer", "OPTIMIZER")]
-    misspelt = [[f"{a} is not used by the script. Did you mean {b}?"] for a, b in pairs]
+    misspelt = [[f"{a} is not used by train_mnist.py, which uses {b}"] for a, b in pairs]
     fails_with(folder, ["LOSS is missing"], *misspelt)
 
 

@@ -35,7 +35,7 @@ def test_loop_of_six_settings(tmp_path):
     process = run(program, command=[sys.executable, "-c", LOOP])
     told = re.findall(r"^(?:returned|raised) (.*)", process.stdout, re.M)
     where = f"ConfigError {program / 'config.py'}: LERNING_RATE"
-    assert told.pop(1) == f"{where} is not used by the script. Did you mean LEARNING_RATE?"
+    assert told.pop(1) == f"{where} is not used by train_mnist.py, which uses LEARNING_RATE"
     assert told == ["finished", "finished", "interrupted", "diverged", "finished"]
     (diverged,) = [line for line in own_lines(process) if "tensorflow" not in line]
     assert "rate of 1e+20" in diverged and process.stdout.endswith("\n1 thread\n")
@@ -85,7 +85,7 @@ def test_another_config_is_named(tmp_path):
     told = stderr.partition("ConfigError: ")[2].splitlines()
     assert all(line.startswith(f"{other / 'config.py'}: ") for line in told)
     assert told[0].endswith(": BATCH_SIZE is missing") and len(told) == len(command.SUPPLIED) + 1
-    assert told[-1].endswith("EPOCHS is not used by the script. Did you mean NB_EPOCH?")
+    assert told[-1].endswith("EPOCHS is not used by train_mnist.py, which uses NB_EPOCH")
 
 
 WINDOW = """
