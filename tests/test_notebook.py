@@ -42,7 +42,7 @@ def test_in_a_notebook(tmp_path):
         assert "SyntaxError" in cell("%run train_mnist.py")
         (program / "config.py").write_text(text.replace("HIDEN_LAYERS = 2\n", ""))
         assert "6 finished" in cell("config.SEED = 6; " + MAIN)
-        cell("%run train_mnist.py")  # with the file's seed, 2
+        cell("config.HIDEN_LAYERS = 2\n%run train_mnist.py")  # as the file is, with seed 2
         loaded = command.sha256(program / "train_mnist.py")
         command.edit_script(program, "    # normalize\n", "")  # an edit of what is loaded already
         assert "7 finished" in cell("for config.SEED in [7]: " + MAIN)

@@ -93,7 +93,7 @@ def test_several_runs(tmp_path):
     again = "config.SEED = 1\ntrain_mnist.main()"
     output = run(program, command=[sys.executable, "-c", SWEEP + again]).stdout
     rows = read_csv(program / "results" / "runs.csv")
-    assert [row["SEED"] for row in rows] == ["1", "2", "3", "1"]
+    assert [row["SEED"] for row in rows] == ["1", "2", "3", "1"] and "dense_1" not in output
     shown = [f"{row['SEED']} {row['val_accuracy']}" for row in rows[:3]]
     assert [line for line in output.splitlines() if line in shown] == shown
     assert rows[0]["loss"] == rows[3]["loss"] != rows[1]["loss"]
