@@ -30,7 +30,7 @@ if __name__ == "__main__":  # the command, or %run in a notebook
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # less of TensorFlow's log
     if "IPython" not in sys.modules:  # a notebook's backend, inherited, may not be installed here
         os.environ.pop("MPLBACKEND", None)
-    # A %run sees an edited config.py, and so does a notebook that has imported it before.
+    # Read config.py anew, so that %run takes up an edit even where a cell has imported config.
     constants = runpy.run_path(str(HERE / "config.py"), run_name="config")
     module = sys.modules.setdefault("config", types.ModuleType("config"))
     vars(module).clear()
@@ -71,7 +71,7 @@ def main():
     model = build_model()
     model.summary()
     model.compile(loss=config.LOSS, optimizer=build_optimizer(), metrics=config.METRICS)
-    model.steps_per_execution = config.STEPS_PER_EXECUTION  # compile's are saved in model.keras
+    model.steps_per_execution = config.STEPS_PER_EXECUTION  # compile's go into model.keras
 
     with Run() as run:  # a Keras callback that records this run in a folder of its own
         try:
@@ -105,7 +105,8 @@ class ConfigError(ValueError):
     """Mistakes in config.py or in the data, a line for each."""
 
 
-USED = set(re.findall(r"\bconfig\.([A-Z]\w*)", SOURCE.decode()))  # the constants of this script
+CODE = re.sub(r"(?m)^ *#.*", "", SOURCE.decode())  # without lines that are commented out
+USED = set(re.findall(r"\bconfig\.([A-Z]\w*)", CODE))  # the constants of this script
 LIMITS = {  # what each number must be: its kind, the least and the greatest value
     "SEED": ("whole number", 0, 2**32 - 1),
     "RESHAPED": ("whole number", 1, 10**9),
@@ -129,13 +130,14 @@ def check_constants():
     for name, value in vars(config).items():
         if isinstance(value, np.generic):  # Keras asks for Python's numbers
             value = vars(config)[name] = value.item()
+        imported = callable(value) or isinstance(value, types.ModuleType)
         if name in LIMITS:
             kind, least, most = LIMITS[name]
             is_number = type(value) is int or (type(value) is float and "whole" not in kind)
             is_default = value is None and "None" in kind
             if not is_default and not (is_number and least <= value <= most):
                 faults.append(f"{name} = {value!r:.80}: it must be a {kind} from {least} to {most}")
-        elif name not in USED and not callable(value) and not isinstance(value, types.ModuleType):
+        elif name not in USED and not imported and not name.startswith("_"):
             for near in difflib.get_close_matches(name.upper(), USED, n=1):
                 faults.append(f"{name} is not used by train_mnist.py, which uses {near}")
     if faults:
@@ -143,10 +145,9 @@ def check_constants():
 
 
 def load_data():
-    """Load the data that DATA_PATH names, or let Keras download MNIST if that is None.
+    """Load the data that DATA_PATH names, or Keras's MNIST if that is None; raise ConfigError.
 
-    Returns (X_train, y_train), (X_test, y_test): images, uint8 from 0 to 255, of RESHAPED values
-    each; labels, integers from 0 to NB_CLASSES - 1 of shape (n,). Raises ConfigError if not.
+    Returns (X_train, y_train), (X_test, y_test): uint8 (n, ...), of RESHAPED values; integers (n,).
     """
     source = f"{config.__file__}: DATA_PATH = {str(config.DATA_PATH)!r}"
     try:
@@ -379,7 +380,7 @@ def draw_images(title, images, titles, **look):
 
 
 if __name__ == "__main__":
-    if Path(sys.argv[0]).name == Path(__file__).name:  # not the arguments of a notebook's kernel
+    if Path(sys.argv[0]).name == Path(__file__).name:  # not in VS Code's interactive window
         argparse.ArgumentParser(usage="%(prog)s (no arguments: edit config.py)").parse_args()
     try:
         record = main()

@@ -55,7 +55,8 @@ def test_all_numbers_out_of_their_limits_are_reported_at_once(tmp_path, at):
 
 def test_missing_and_misspelt_constants(tmp_path):
     """What resembles nothing, or was imported, is the user's own affair."""
-    folder = copy_program(tmp_path / "program", NB_EPOCHS=5, Optimizer="adam", GRAVITY=9.81)
+    folder = copy_program(tmp_path / "program", NB_EPOCHS=5, Optimizer="adam", NAME="first")
+    command.edit_script(folder, "    # normalize", "    # config.SPEED\n    config.NAME")
     text = (folder / "config.py").read_text("utf-8").replace("\nLOSS = ", "\nLOS = ")
     imports = "from keras import losses, metrics, optimizers\nfrom pathlib import Path\n"
     (folder / "config.py").write_text(imports + text, "utf-8")
