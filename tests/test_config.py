@@ -45,8 +45,7 @@ WRONG = {
 
 @pytest.mark.parametrize("at", range(2))
 def test_all_numbers_out_of_their_limits_are_reported_at_once(tmp_path, at):
-    numbers = {k for k, v in SUPPLIED.items() if v is None or isinstance(v, int | float)}
-    assert set(WRONG) == numbers
+    assert set(WRONG) == {k for k, v in SUPPLIED.items() if v is None or isinstance(v, int | float)}
     folder = copy_program(tmp_path / "program")
     with open(folder / "config.py", "a") as file:
         file.writelines(f"{name} = {values[at]}\n" for name, values in WRONG.items())
