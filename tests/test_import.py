@@ -84,7 +84,7 @@ def test_another_config_is_named(tmp_path):
     stderr = run(other, command=[sys.executable, "-c", code], exits=1).stderr
     told = stderr.partition("ConfigError: ")[2].splitlines()
     assert all(line.startswith(f"{other / 'config.py'}: ") for line in told)
-    assert told[0].endswith(": BATCH_SIZE is missing") and len(told) == len(command.SUPPLIED) + 1
+    assert told[0].endswith(": BATCH_SIZE is missing") and len(told) > len(command.SUPPLIED)
     assert told[-1].endswith("EPOCHS is not used by train_mnist.py, which uses NB_EPOCH")
 
 
