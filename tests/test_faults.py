@@ -9,7 +9,7 @@ import command
 import keras
 import numpy as np
 import pytest
-from command import own_lines, posix, read_csv, read_runs, run, small_program, start
+from command import CTRL_C, own_lines, posix, read_csv, read_runs, run, small_program, start
 
 
 def rows_so_far(program):
@@ -45,9 +45,6 @@ def test_ctrl_c_goes_back_to_the_last_finished_epoch(tmp_path):
     assert own_lines(ended) == []
     epochs = check_interrupted(program)
     assert f"\nInterrupted: back to the end of epoch {epochs}\n" in ended.stdout
-
-
-CTRL_C = "__import__('signal').raise_signal(2)"
 
 
 def callback(when, code):

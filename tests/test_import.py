@@ -30,7 +30,7 @@ print(os.environ["TF_NUM_INTRAOP_THREADS"], "thread")
 def test_loop_of_six_settings(tmp_path):
     """The second is misspelt, the fourth interrupted, the fifth diverges, a thread trains one."""
     program = small_program(tmp_path, NB_EPOCH=4, HIDDEN_LAYERS=1, OPTIMIZER="adam")
-    stop = "config.SEED == 4 and n == 1 and __import__('signal').raise_signal(2)"
+    stop = f"config.SEED == 4 and n == 1 and {command.CTRL_C}"
     command.add_callback(program, f"keras.callbacks.LambdaCallback(lambda n, logs: {stop})")
     process = run(program, command=[sys.executable, "-c", LOOP])
     told = re.findall(r"^(?:returned|raised) (.*)", process.stdout, re.M)
