@@ -4,8 +4,8 @@
 SEED = 1671  # seeds Python, NumPy and the backend; from 0 to 4294967295
 
 # data
-DATA_PATH = "data/mnist.npz"  # an .npz like Keras's mnist.npz; None: Keras downloads that
-RESHAPED = 784  # values of an image in a row: 28 x 28; the pictures take images to be square
+DATA_PATH = "data/mnist.npz"  # has x_train, y_train, x_test, y_test; None: Keras downloads MNIST
+RESHAPED = 784  # an image's 28 x 28 values as one row; the pictures take images to be square
 NB_CLASSES = 10  # number of outputs = number of digits
 VALIDATION_SPLIT = 0.2  # how much TRAIN is reserved for VALIDATION: its last part; 0 for none
 
@@ -17,18 +17,16 @@ DROPOUT = 0.0  # from 0 to below 1: which part of a hidden layer's outputs is dr
 # training
 NB_EPOCH = 200  # passes over the training data
 BATCH_SIZE = 128  # images observed before each update of the weights
-OPTIMIZER = "sgd"  # a name that Keras knows: "rmsprop", "adam", ...; or the book's object, SGD()
+OPTIMIZER = "sgd"  # a name that Keras knows: "rmsprop", "adam", ...; or an object of Keras's
 LEARNING_RATE = None  # None for the optimizer's own (SGD: 0.01)
 LOSS = "categorical_crossentropy"  # or "mean_squared_error", "binary_crossentropy", ...
 METRICS = ["accuracy"]  # names or objects: "precision", "recall", "f1_score", ...
 
-# speed: these two change no results
-# Training steps that Keras hands to TensorFlow in one go. Set 1 for PyTorch, for a callback that
-# acts on batches, and with steps_per_epoch or validation_steps in fit.
+# speed: changes no results
+# Training steps that Keras hands to TensorFlow in one go; the progress bar counts them together.
+# Set 1 for PyTorch, for a callback that acts on batches, and for steps_per_epoch or
+# validation_steps in fit.
 STEPS_PER_EXECUTION = 125
-# TensorFlow's threads for one operation. None, its own choice, is faster for layers of 512 neurons
-# and for convolutions. Read once, when TensorFlow starts: too late if SGD() above has started it.
-THREADS = 1
 
 # results
 RESULTS_DIR = "results"  # where each run makes a folder of its own; ~ is the home folder

@@ -7,49 +7,45 @@ for Keras 3. Its constants are in config.py; with the values as supplied, a run 
     Test accuracy: 0.9223
 """
 
-import argparse
-import contextlib
 import csv
-import difflib
 import hashlib
+import importlib
 import json
-import logging
 import math
 import os
 import re
-import runpy
 import sys
 import tempfile
-import types
+from contextlib import contextmanager
 from datetime import datetime
+from numbers import Integral, Real
 from pathlib import Path
+from zipfile import BadZipFile
 
-HERE = Path(__file__).resolve().parent  # where config.py is, and where its relative paths start
-SOURCE = Path(__file__).read_bytes()  # the code that runs, even if the file is edited meanwhile
-if __name__ == "__main__":  # the command, or %run in a notebook
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # less of TensorFlow's log
-    if "IPython" not in sys.modules:  # a notebook's backend, inherited, may not be installed here
+HERE = Path(__file__).resolve().parent  # where the relative paths of config.py start
+SOURCE = Path(__file__).read_bytes()  # for the record: what runs, even if it is edited meanwhile
+
+import config  # first: an edit that is made while Keras loads counts for the next run
+
+if __name__ == "__main__":
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # hide most of TensorFlow's log
+    if "IPython" in sys.modules:  # %run, in a notebook that may have imported config before
+        importlib.reload(config)
+    else:  # a notebook's !python hands on matplotlib_inline, which may not be installed here
         os.environ.pop("MPLBACKEND", None)
-    # Read config.py anew, so that %run takes up an edit even where a cell has imported config.
-    constants = runpy.run_path(str(HERE / "config.py"), run_name="config")
-    module = sys.modules.setdefault("config", types.ModuleType("config"))
-    vars(module).clear()
-    vars(module).update(constants)
 
 import keras
 import numpy as np
 from keras.layers import Activation, Dense, Dropout
+from matplotlib import style
 from matplotlib.figure import Figure
-from matplotlib.style import context
-
-import config
 
 
 def main():
     """Run the listing, in its order; return the run's record, a dict. Raises ConfigError."""
     check_constants()
-    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(config.THREADS or 0))  # 0: TensorFlow's
-    keras.utils.clear_session()  # so that the names of the layers count from the start again
+    warn_of_unused_constants()
+    keras.utils.clear_session()  # layers are named from the start again: dense, not dense_1
     keras.utils.set_random_seed(config.SEED)  # for reproducibility
 
     # data: shuffled and split between train and test sets
@@ -71,101 +67,134 @@ def main():
     model = build_model()
     model.summary()
     model.compile(loss=config.LOSS, optimizer=build_optimizer(), metrics=config.METRICS)
-    model.steps_per_execution = config.STEPS_PER_EXECUTION  # compile's go into model.keras
+    # set here, as compile would save it in model.keras: it suits this training, not every use
+    model.steps_per_execution = config.STEPS_PER_EXECUTION
 
-    with Run() as run:  # a Keras callback that records this run in a folder of its own
-        try:
-            history = model.fit(
-                X_train,
-                Y_train,
-                batch_size=config.BATCH_SIZE,
-                epochs=config.NB_EPOCH,
-                verbose=config.VERBOSE,
-                validation_split=config.VALIDATION_SPLIT,
-                callbacks=[keras.callbacks.CSVLogger(run.folder / "history.csv", append=True), run],
-            )
-        except KeyboardInterrupt:  # go back to the last finished epoch
-            if run.record["epochs"] == 0:
-                raise
-            print(f"\nInterrupted: back to the end of epoch {run.record['epochs']}")
-            run.record["status"] = "interrupted"
-            model.load_weights(run.folder / "model.keras")
-            history = model.history
+    with Run() as run:  # records how the block ends; if the loss diverges, it ends without an error
+        history_csv = keras.callbacks.CSVLogger(
+            run.folder / "history.csv",
+            append=True,  # a second fit, if you add one, adds its epochs
+        )
+        history = model.fit(
+            X_train,
+            Y_train,
+            batch_size=config.BATCH_SIZE,
+            epochs=config.NB_EPOCH,
+            verbose=config.VERBOSE,
+            validation_split=config.VALIDATION_SPLIT,
+            callbacks=[history_csv, run],
+        )
         score = model.evaluate(X_test, Y_test, verbose=config.VERBOSE, return_dict=True)
-        run.finish(model, score)
-        print(f"Test score: {score.pop('loss'):.4f}")
-        for name, value in score.items():  # Test accuracy, unless the metrics are others
-            print(f"Test {name}:", *[f"{each:.4f}" for each in np.ravel(value)])
-        if run.record["status"] != "diverged":
-            draw_pictures(run, history, model, X_test, y_test)
+        run.record_score(model, score)
+        print("Test score:", np.round(score["loss"], 4))
+        for name, value in score.items():
+            if name != "loss":
+                print(f"Test {name}:", np.round(value, 4))  # Test accuracy, and other METRICS
+
+    if run.record["status"] == "finished":
+        draw_pictures(run.folder, history, model, X_test, y_test)
     return run.record
+
+
+# ------------------------------------ constants ------------------------------------
 
 
 class ConfigError(ValueError):
     """Mistakes in config.py or in the data, a line for each."""
 
 
-CODE = re.sub(r"(?m)^ *#.*", "", SOURCE.decode())  # without lines that are commented out
-USED = set(re.findall(r"\bconfig\.([A-Z]\w*)", CODE))  # the constants of this script
-LIMITS = {  # what each number must be: its kind, the least and the greatest value
-    "SEED": ("whole number", 0, 2**32 - 1),
-    "RESHAPED": ("whole number", 1, 10**9),
-    "NB_CLASSES": ("whole number", 2, 10**9),
-    "VALIDATION_SPLIT": ("number", 0, 0.999),
-    "HIDDEN_LAYERS": ("whole number", 0, 10**9),
-    "N_HIDDEN": ("whole number", 1, 10**9),
-    "DROPOUT": ("number", 0, 0.999),
-    "NB_EPOCH": ("whole number", 1, 10**9),
-    "BATCH_SIZE": ("whole number", 1, 10**9),
-    "LEARNING_RATE": ("number (or None)", 1e-30, 1e30),
-    "STEPS_PER_EXECUTION": ("whole number", 1, 10**9),
-    "THREADS": ("whole number (or None)", 1, 1024),
-    "VERBOSE": ("whole number", 0, 2),
+LIMITS = {  # what each number must be: its type, its least and its greatest value
+    "SEED": (Integral, 0, 2**32 - 1),
+    "RESHAPED": (Integral, 1, math.inf),
+    "NB_CLASSES": (Integral, 2, math.inf),
+    "VALIDATION_SPLIT": (Real, 0, 0.999),
+    "HIDDEN_LAYERS": (Integral, 0, math.inf),
+    "N_HIDDEN": (Integral, 1, math.inf),
+    "DROPOUT": (Real, 0, 0.999),
+    "NB_EPOCH": (Integral, 1, math.inf),
+    "BATCH_SIZE": (Integral, 1, math.inf),
+    "LEARNING_RATE": (Real, 1e-30, 1e30),  # or None, or a schedule
+    "STEPS_PER_EXECUTION": (Integral, 1, math.inf),
+    "VERBOSE": (Integral, 0, 2),
 }
 
 
 def check_constants():
-    """Raise ConfigError if a constant is missing, misspelt or a number out of its limits."""
-    faults = [f"{name} is missing" for name in sorted(USED - vars(config).keys())]
-    for name, value in vars(config).items():
-        if isinstance(value, np.generic):  # Keras asks for Python's numbers
-            value = vars(config)[name] = value.item()
-        imported = callable(value) or isinstance(value, types.ModuleType)
-        if name in LIMITS:
-            kind, least, most = LIMITS[name]
-            is_number = type(value) is int or (type(value) is float and "whole" not in kind)
-            is_default = value is None and "None" in kind
-            if not is_default and not (is_number and least <= value <= most):
-                faults.append(f"{name} = {value!r:.80}: it must be a {kind} from {least} to {most}")
-        elif name not in USED and not imported and not name.startswith("_"):
-            for near in difflib.get_close_matches(name.upper(), USED, n=1):
-                faults.append(f"{name} is not used by train_mnist.py, which uses {near}")
+    """Raise ConfigError if numbers are out of their limits, with a line for each."""
+    faults = []
+    for name, (number_type, least, greatest) in LIMITS.items():
+        value = getattr(config, name)
+        if name == "LEARNING_RATE" and (value is None or callable(value)):
+            continue
+        if not isinstance(value, number_type) or not least <= value <= greatest:
+            noun = "whole number" if number_type is Integral else "number"
+            faults.append(f"{name} = {value!r}: it must be a {noun} from {least} to {greatest}")
     if faults:
         raise ConfigError("\n".join(f"{config.__file__}: {fault}" for fault in faults))
 
 
-def load_data():
-    """Load the data that DATA_PATH names, or Keras's MNIST if that is None; raise ConfigError.
+def warn_of_unused_constants():
+    """Print a line for each constant that stands nowhere but where it is set: a misspelt name."""
+    text = SOURCE.decode() + Path(config.__file__).read_text("utf-8")
+    for name in constants():
+        if len(re.findall(rf"\b{name}\b", text)) < 2:
+            print(f"{config.__file__}: {name} is not used by train_mnist.py", file=sys.stderr)
 
-    Returns (X_train, y_train), (X_test, y_test): uint8 (n, ...), of RESHAPED values; integers (n,).
+
+def constants():
+    """Return what config.py defines in capitals, but for classes such as SGD, as a dict."""
+    return {
+        name: value
+        for name, value in vars(config).items()
+        if name.isupper() and not isinstance(value, type)
+    }
+
+
+# -------------------------------------- data ---------------------------------------
+
+
+def load_data():
+    """Load the .npz file that DATA_PATH names, or Keras's own MNIST if it is None.
+
+    Returns (X_train, y_train), (X_test, y_test): uint8 images (n, ...) of RESHAPED values each,
+    and their labels, integers (n,) from 0 to NB_CLASSES - 1. Raises ConfigError if they are not.
     """
-    source = f"{config.__file__}: DATA_PATH = {str(config.DATA_PATH)!r}"
-    try:
-        if config.DATA_PATH is None:
-            train, test = keras.datasets.mnist.load_data()
-        else:
-            with np.load(HERE / Path(config.DATA_PATH).expanduser(), allow_pickle=False) as arrays:
-                train, test = [(arrays[f"x_{p}"], arrays[f"y_{p}"]) for p in ("train", "test")]
-    except Exception as error:  # no such file, cut short, an array missing, no network, ...
-        raise ConfigError(f"{source} ('data/mnist.npz' is bundled): {error!r}") from error
-    expected = f"uint8, RESHAPED = {config.RESHAPED} values each, labels below {config.NB_CLASSES}"
-    for part, (X, y) in (("train", train), ("test", test)):
-        if X.dtype != "uint8" or X.size != len(X) * config.RESHAPED or X.size == 0:
-            raise ConfigError(f"{source}: x_{part} is {X.dtype} {X.shape}, not {expected}")
-        wrong = np.setdiff1d(y, range(config.NB_CLASSES)).tolist()
-        if y.shape != X.shape[:1] or wrong:
-            raise ConfigError(f"{source}: y_{part} is {y.shape}, with {wrong[:9]}, not {expected}")
-    return train, test
+    source = f"{config.__file__}: DATA_PATH = {config.DATA_PATH!r}"
+    if config.DATA_PATH is None:
+        (X_train, y_train), (X_test, y_test) = keras.datasets.mnist.load_data()
+    else:
+        try:
+            with np.load(path_of(config.DATA_PATH), allow_pickle=False) as arrays:
+                X_train = arrays["x_train"]
+                y_train = arrays["y_train"]
+                X_test = arrays["x_test"]
+                y_test = arrays["y_test"]
+        except (OSError, EOFError, BadZipFile, ValueError, KeyError) as error:
+            raise ConfigError(f"{source}: {error} ('data/mnist.npz' is bundled)") from error
+    check_images(f"{source}: x_train", X_train)
+    check_images(f"{source}: x_test", X_test)
+    check_labels(f"{source}: y_train", y_train, len(X_train))
+    check_labels(f"{source}: y_test", y_test, len(X_test))
+    return (X_train, y_train), (X_test, y_test)
+
+
+def check_images(name, X):
+    """Raise ConfigError unless X is uint8 images of RESHAPED values."""
+    if X.dtype != np.uint8 or len(X) == 0 or X[0].size != config.RESHAPED:
+        expected = f"uint8 images of RESHAPED = {config.RESHAPED} values"
+        raise ConfigError(f"{name} is {X.dtype} {X.shape}, not {expected}")
+
+
+def check_labels(name, y, n):
+    """Raise ConfigError unless y is n whole numbers from 0 to NB_CLASSES - 1."""
+    if not np.issubdtype(y.dtype, np.integer) or y.shape != (n,):
+        raise ConfigError(f"{name} is {y.dtype} {y.shape}, not {n} whole numbers")
+    if y.min() < 0 or y.max() >= config.NB_CLASSES:
+        expected = f"from 0 to NB_CLASSES - 1 = {config.NB_CLASSES - 1}"
+        raise ConfigError(f"{name} has labels from {y.min()} to {y.max()}, not {expected}")
+
+
+# ------------------------------------- network -------------------------------------
 
 
 def build_model():
@@ -180,155 +209,203 @@ def build_model():
         model.add(Activation("relu"))
         if config.DROPOUT > 0:
             model.add(Dropout(config.DROPOUT))
-    # 10 outputs
-    # final stage is softmax
-    model.add(Dense(config.NB_CLASSES))
-    model.add(Activation("softmax"))
+    model.add(Dense(config.NB_CLASSES))  # an output for each digit
+    model.add(Activation("softmax"))  # final stage is softmax
     return model
 
 
 def build_optimizer():
     """Return a new optimizer as OPTIMIZER says, at LEARNING_RATE unless that is None."""
     given = keras.optimizers.get(config.OPTIMIZER)
-    optimizer = type(given).from_config(given.get_config())  # without an earlier run's state
+    # a copy: an object in config.py would keep the state of an earlier run
+    optimizer = type(given).from_config(given.get_config())
     if config.LEARNING_RATE is not None:
         optimizer.learning_rate = config.LEARNING_RATE
     return optimizer
 
 
-class Run(keras.callbacks.Callback):
-    """Record a run in a folder of its own, from `with Run() as run:` to however that ends."""
+# ------------------------------------- record --------------------------------------
 
-    def __init__(self):
-        super().__init__()
-        self.start = datetime.now().astimezone()
-        results = HERE / Path(config.RESULTS_DIR).expanduser()
-        self.folder = results / f"{self.start:%Y-%m-%d_%H-%M-%S-%f}"
-        self.latest = {"epochs": 0}  # the last epoch trained; self.record has the last one saved
-        data = config.DATA_PATH and (HERE / Path(config.DATA_PATH).expanduser()).read_bytes()
-        self.record = {
-            "start": self.start.isoformat(timespec="seconds"),
-            "constants": {name: value for name, value in vars(config).items() if name in USED},
-            "python": sys.version.split()[0],
-            "keras": keras.__version__,
-            "backend": keras.config.backend(),
-            "backend_version": sys.modules[keras.config.backend()].__version__,
-            "numpy": np.__version__,
-            "device": str(keras.ops.zeros(1).device),
-            "data_sha256": data and hashlib.sha256(data).hexdigest(),  # None: Keras's own MNIST
-            "script_sha256": hashlib.sha256(SOURCE).hexdigest(),
-            "status": "unfinished",
-            "epochs": 0,
-        }
+
+class Diverged(ArithmeticError):
+    """The loss became NaN or infinite."""
+
+
+STATUSES = {None: "finished", KeyboardInterrupt: "interrupted", Diverged: "diverged"}
+
+
+class Run(keras.callbacks.Callback):
+    """Keep a run in a folder of its own: the model and the record of each finished epoch.
+
+    The record's status says how the block of `with Run() as run:` ended: finished, interrupted
+    (Ctrl-C), diverged, or failed (any other exception); unfinished means running or killed.
+    Of these exceptions only Diverged is printed and goes no further: a loop of runs goes on.
+    """
 
     def __enter__(self):
+        self.start = datetime.now().astimezone()
+        self.folder = path_of(config.RESULTS_DIR) / f"{self.start:%Y-%m-%d_%H-%M-%S-%f}"
+        self.record = first_record(self.start)  # what run.json has: of the model that is saved
+        self.figures = {"epochs": 0}  # of the model in memory
         self.folder.mkdir(parents=True)
         self.write_record()
-        self.write(self.folder.parent / "runs.csv", self.write_runs)
         print("Results are in", self.folder)
         return self
 
     def on_epoch_end(self, epoch, logs):
-        """Save the model, then record the epoch; stop the training if it diverged."""
-        self.latest = {"epochs": self.latest["epochs"] + 1, **logs}
-        if not math.isfinite(logs["loss"] + logs.get("val_loss", 0)):
-            self.record["status"] = "diverged"
-            self.model.stop_training = True
-        elif self.write(self.folder / "model.keras", self.model.save):
-            self.record |= self.latest
-            self.write_record()
+        """Keep the epoch, or raise Diverged."""
+        check_loss(self.model, logs)
+        self.figures.update(logs, epochs=self.figures["epochs"] + 1)
+        with tell_if_locked():
+            self.keep(self.model)
 
-    def finish(self, model, score):
+    def record_score(self, model, score):
         """Record evaluate's score, a dict, and save the model that was scored."""
-        if self.record["status"] == "diverged" or not math.isfinite(score["loss"]):
-            self.record["status"] = "diverged"
-            rate = float(model.optimizer.learning_rate)
-            logging.error(f"The loss diverged at a learning rate of {rate:g}: try a smaller one")
-            return
-        self.record.pop("not_written", None)  # each file is written again from here on
-        if self.record["status"] != "interrupted":
-            self.record |= {"status": "finished", **self.latest}
-        self.record |= {f"test_{'score' if k == 'loss' else k}": v for k, v in score.items()}
-        self.write(self.folder / "model.keras", model.save)
+        check_loss(model, score)
+        for name, value in score.items():
+            self.figures[f"test_{name}"] = value
+        self.keep(model)
+
+    def keep(self, model):
+        """Save the model, then its figures: run.json is never ahead of model.keras."""
+        with atomic_write(self.folder / "model.keras") as new:
+            model.save(new)
+        self.record.update(self.figures)
         self.write_record()
 
-    def __exit__(self, kind, error, traceback):
+    def __exit__(self, exception, error, traceback):
+        self.record["status"] = STATUSES.get(exception, "failed")
         if error:
-            self.record["status"] = "interrupted" if kind is KeyboardInterrupt else "failed"
-            self.record["error"] = f"{kind.__name__}: {error}"
+            self.record["error"] = repr(error)
         self.write_record()
-        self.write(self.folder.parent / "runs.csv", self.write_runs)
+        with tell_if_locked():
+            write_runs(self.folder.parent)
+        if exception is Diverged:
+            print(f"\n{error}", file=sys.stderr)
+        return exception is Diverged  # True: the exception goes no further
 
     def write_record(self):
         """Write run.json."""
         self.record["seconds"] = (datetime.now().astimezone() - self.start).total_seconds()
-        text = json.dumps(self.record, indent=2, default=describe)
-        self.record = json.loads(text)  # main returns what the file has
-        self.write(self.folder / "run.json", lambda new: new.write_text(text + "\n", "utf-8"))
+        text = json.dumps(self.record, indent=2, default=plain)
+        with atomic_write(self.folder / "run.json") as new:
+            new.write_text(text + "\n", "utf-8")
 
-    def write_runs(self, path):
-        """Write a CSV file with a row for each run.json in the folders beside this run's."""
-        rows = []
-        for file in sorted(self.folder.parent.glob("*/run.json")):
-            with contextlib.suppress(Exception):  # not a run's record: skip it
-                record = json.loads(file.read_text("utf-8"))
-                rows.append({"folder": file.parent.name, **record.pop("constants"), **record})
-        with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, dict.fromkeys(name for row in rows for name in row))
-            writer.writeheader()
-            writer.writerows(rows)
 
-    def write(self, path, save):
-        """Save to a temporary path, then rename it: never half a file. Return True if it worked."""
+def first_record(start):
+    """Return the record of a run that starts now, a dict."""
+    data_sha256 = None  # for Keras's own MNIST, whose hash Keras checks
+    if config.DATA_PATH is not None:
+        data_sha256 = hashlib.sha256(path_of(config.DATA_PATH).read_bytes()).hexdigest()
+    backend = keras.config.backend()
+    return {
+        "start": start.isoformat(timespec="seconds"),
+        "constants": constants(),
+        "python": sys.version.split()[0],
+        "keras": keras.__version__,
+        "backend": backend,
+        "backend_version": importlib.import_module(backend).__version__,
+        "numpy": np.__version__,
+        "device": str(keras.ops.zeros(1).device),
+        "data_sha256": data_sha256,
+        "script_sha256": hashlib.sha256(SOURCE).hexdigest(),
+        "status": "unfinished",
+        "epochs": 0,
+    }
+
+
+def check_loss(model, logs):
+    """Raise Diverged if the loss or val_loss of logs is NaN or infinite."""
+    for name in ("loss", "val_loss"):
+        if name in logs and not math.isfinite(logs[name]):
+            found = f"The {name} is {logs[name]} at a learning rate of"
+            rate = float(model.optimizer.learning_rate)
+            raise Diverged(f"{found} {rate:g}: try a smaller LEARNING_RATE")
+
+
+def write_runs(results):
+    """Write runs.csv, a table with a row for each run.json in the folders of results."""
+    rows = []
+    for path in sorted(results.glob("*/run.json")):
         try:
-            with tempfile.TemporaryDirectory(dir=path.parent, ignore_cleanup_errors=True) as folder:
-                new = Path(folder, path.name)
-                save(new)
-                new.replace(path)
-            return True
-        except OSError as error:
-            logging.warning(f"{path} cannot be written: {error.strerror or error}")
-            self.record.setdefault("not_written", {})[path.name] = str(error)
-            return False
+            record = json.loads(path.read_text("utf-8"))
+            values = record.pop("constants")
+            rows.append({"folder": path.parent.name} | values | record)
+        except (ValueError, TypeError, KeyError):  # not a run's record
+            continue
+    columns = dict.fromkeys(name for row in rows for name in row)  # each once, in order
+    with (
+        atomic_write(results / "runs.csv") as new,
+        new.open("w", newline="", encoding="utf-8") as file,  # closed first, then renamed
+    ):
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
 
 
-def describe(value):
-    """Return what JSON can hold of a function, a class, a Keras object, an array or a path."""
-    if hasattr(value, "__name__"):
-        return value.__name__
-    if hasattr(value, "get_config"):
+@contextmanager
+def atomic_write(path):
+    """Yield a temporary path, then rename it to path, so that a kill never leaves half a file."""
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        new = Path(folder) / path.name
+        yield new
+        new.replace(path)
+
+
+@contextmanager
+def tell_if_locked():
+    """Run the block; if another program, such as Excel, keeps it from writing, say so, go on."""
+    try:
+        yield
+    except PermissionError as error:
+        print(f"\nNot written (is it open in another program?): {error}", file=sys.stderr)
+
+
+def path_of(path):
+    """Return where a path of config.py leads: ~ is the home folder, others start beside us."""
+    return HERE / Path(path).expanduser()
+
+
+def plain(value):
+    """Return what JSON can hold of an object: its settings, its numbers or its text."""
+    if hasattr(value, "get_config"):  # of Keras
         return {type(value).__name__: value.get_config()}
-    return value.tolist() if hasattr(value, "tolist") else str(value)
+    if hasattr(value, "tolist"):  # of NumPy
+        return value.tolist()
+    return str(value)
 
 
-def draw_pictures(run, history, model, X_test, y_test):
+# ------------------------------------ pictures -------------------------------------
+
+
+def draw_pictures(folder, history, model, X_test, y_test):
     """Draw a run's pictures; X_test is square images, float32 from 0 to 1, y_test is integers."""
     outputs = model.predict(X_test, batch_size=1000, verbose=0)
-    pictures = {
-        "curves.png": lambda: draw_curves(history),
-        "confusion.png": lambda: draw_confusion(y_test, outputs),
-        "mistakes.png": lambda: draw_mistakes(X_test, y_test, outputs),
-        "weights.png": lambda: draw_weights(model),
-    }
-    with context("default"):  # matplotlib's own style, whatever matplotlibrc says
-        for name, draw in pictures.items():
-            try:
-                run.write(run.folder / name, draw().savefig)
-            except Exception:  # a picture that does not fit an edited network
-                logging.exception(f"{name} cannot be drawn")
+    with style.context("default"):  # whatever the user's matplotlibrc says
+        draw_curves(history).savefig(folder / "curves.png")
+        draw_confusion(y_test, outputs).savefig(folder / "confusion.png")
+        draw_mistakes(X_test, y_test, outputs).savefig(folder / "mistakes.png")
+        draw_weights(model).savefig(folder / "weights.png")
 
 
 def draw_curves(history):
-    """Draw the loss and each metric of one value over the epochs, training and validation."""
-    names = [n for n, values in history.history.items() if np.ndim(values) == 1 and n[:4] != "val_"]
+    """Draw the loss and each metric over the epochs, training and validation."""
+    values = history.history
+    names = []
+    for name in values:
+        if not name.startswith("val_") and np.ndim(values[name]) == 1:  # one value an epoch
+            names.append(name)
     epochs = [epoch + 1 for epoch in history.epoch]
     figure = Figure(figsize=(5.5 * len(names), 4), dpi=120, layout="constrained")
-    for position, name in enumerate(names, 1):
-        axes = figure.add_subplot(1, len(names), position, xlabel="epoch", ylabel=name)
-        for prefix, label, line in (("", "training", ".-"), ("val_", "validation", ".--")):
-            if len(history.history.get(prefix + name, [])) == len(epochs):
-                axes.plot(epochs, history.history[prefix + name], line, ms=3, label=label)
+    row = figure.subplots(1, len(names), squeeze=False)[0]
+    for axes, name in zip(row, names, strict=True):
+        axes.plot(epochs, values[name], ".-", markersize=3, label="training")
+        if f"val_{name}" in values:
+            axes.plot(epochs, values[f"val_{name}"], ".--", markersize=3, label="validation")
+        axes.set_xlabel("epoch")
+        axes.set_ylabel(name)
         axes.locator_params(axis="x", integer=True, min_n_ticks=1)
+        axes.grid(alpha=0.3)
         axes.legend()
     return figure
 
@@ -341,7 +418,7 @@ def draw_confusion(y_test, outputs):
     side = min(max(6, 0.6 * n), 24)  # inches
     figure = Figure(figsize=(side, side), dpi=120, layout="constrained")
     axes = figure.add_subplot(xlabel="predicted", ylabel="label", xticks=range(n), yticks=range(n))
-    axes.set_title(f"{counts.trace():,} of {len(y_test):,} right (empty: 0)")
+    axes.set_title(f"{counts.trace():,} of {len(y_test):,} right")
     axes.imshow(counts**0.25, cmap="Blues", alpha=0.6)  # the power shows single mistakes, too
     for row, column in np.argwhere(counts):
         axes.text(column, row, counts[row, column], ha="center", va="center")
@@ -350,7 +427,8 @@ def draw_confusion(y_test, outputs):
 
 def draw_mistakes(X_test, y_test, outputs):
     """Draw the 24 most confident mistakes."""
-    predicted, confidence = outputs.argmax(axis=1), outputs.max(axis=1)
+    predicted = outputs.argmax(axis=1)
+    confidence = outputs.max(axis=1)
     wrong = np.flatnonzero(predicted != y_test)
     shown = wrong[np.argsort(-confidence[wrong], kind="stable")][:24]
     title = f"{len(wrong):,} mistakes on the test set: the {len(shown)} most confident"
@@ -360,31 +438,35 @@ def draw_mistakes(X_test, y_test, outputs):
 
 def draw_weights(model):
     """Draw the weights of the first layer's neurons or filters, 24 of them at most."""
-    layers = [layer for layer in model.layers if layer.weights]
-    weights = np.moveaxis(layers[0].get_weights()[0], -1, 0)  # by neuron or filter
-    shown, limit = weights[:24], np.abs(weights).max()
-    title = f"Weights of {layers[0].name}, {len(shown)} of {len(weights)}: white > 0, black < 0"
-    titles = [f"{'class' if len(layers) == 1 else 'neuron'} {n}" for n in range(len(shown))]
-    return draw_images(title, shown, titles, cmap="gray", vmin=-limit, vmax=limit)
+    layers = [layer for layer in model.layers if hasattr(layer, "kernel")]
+    kernel = keras.ops.convert_to_numpy(layers[0].kernel)
+    weights = np.moveaxis(kernel, -1, 0)  # by neuron or filter
+    shown = weights[:24]
+    title = f"Weights of {layers[0].name}, {len(shown)} of {len(weights)}: blue > 0, red < 0"
+    unit = "class" if len(layers) == 1 else "neuron"
+    titles = [f"{unit} {number}" for number in range(len(shown))]
+    limit = np.abs(weights).max()
+    return draw_images(title, shown, titles, cmap="RdBu", vmin=-limit, vmax=limit)
 
 
 def draw_images(title, images, titles, **look):
-    """Draw up to 24 square images, each under its title; images of any shape (n, ...)."""
+    """Draw up to 24 square images (n, ...), each under its title; look is for imshow."""
     rows = max(1, math.ceil(len(images) / 6))
     figure = Figure(figsize=(9, 0.5 + 1.75 * rows), dpi=120, layout="constrained")
     figure.suptitle(title)
     for position, (image, label) in enumerate(zip(images, titles, strict=True), 1):
+        side = math.isqrt(image.size)
         axes = figure.add_subplot(rows, 6, position, title=label, xticks=[], yticks=[])
-        axes.imshow(image.reshape(math.isqrt(image.size), -1), **look)
+        axes.imshow(image.reshape(side, side), **look)
     return figure
 
 
 if __name__ == "__main__":
-    if Path(sys.argv[0]).name == Path(__file__).name:  # not in VS Code's interactive window
-        argparse.ArgumentParser(usage="%(prog)s (no arguments: edit config.py)").parse_args()
     try:
         record = main()
-    except (ConfigError, KeyboardInterrupt) as error:
-        sys.exit(str(error) or "Interrupted")
-    if record["status"] != "finished" or "not_written" in record:
+    except ConfigError as error:
+        sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit("\nInterrupted")
+    if record["status"] != "finished":
         sys.exit(1)

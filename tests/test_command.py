@@ -1,19 +1,17 @@
-"""The command as people use it: what it prints and leaves, from config.py or an edited script."""
+"""The command as people use it: what it prints, what it leaves, and how it exits."""
 
-import json
 import re
 import shutil
+import signal
 import sys
+import time
 from importlib import import_module
 
 import command
 import keras
 import numpy as np
 import pytest
-from command import FILES, copy_program, own_lines, read_csv, read_runs, run, small_program
-
-import config
-import train_mnist
+from command import own_lines, posix, read_csv, read_run, read_runs, run
 
 # nobody answers there, so whatever asks for the network fails
 NO_NETWORK = dict.fromkeys(("http_proxy", "https_proxy", "all_proxy"), "http://127.0.0.1:9")
@@ -21,135 +19,300 @@ NO_NETWORK = dict.fromkeys(("http_proxy", "https_proxy", "all_proxy"), "http://1
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """Run the program from another folder without a network; return it and what it printed."""
+    """Run three epochs of all MNIST, from another folder and without a network."""
     folder = tmp_path_factory.mktemp("run")
-    constants = {"NB_EPOCH": 3, "VERBOSE": 2, "DATA_PATH": "data/mnist.npz"}
-    program = copy_program(folder / "program", **constants)
+    program = command.copy_program(
+        folder / "program", NB_EPOCH=3, VERBOSE=2, DATA_PATH="data/mnist.npz"
+    )
     (program / "data").mkdir()
     shutil.copy(command.MNIST, program / "data")
-    process = run(program, cwd=folder, KERAS_HOME=str(folder / "keras"), **NO_NETWORK)
-    assert own_lines(process) == []
-    return program, process.stdout.splitlines()
+    stdout, stderr = run(program, cwd=folder, KERAS_HOME=str(folder / "keras"), **NO_NETWORK)
+    run_folder, record = read_run(program / "results")
+    return {
+        "program": program,
+        "lines": stdout.splitlines(),
+        "errors": own_lines(stderr),
+        "folder": run_folder,
+        "record": record,
+    }
 
 
-def test_printed_lines_in_their_order(finished):
-    program, lines = finished
-    table = lines.index(f"Results are in {read_runs(program)[-1][0]}")
-    assert lines[:2] == ["60000 train samples", "10000 test samples"]
-    assert 'Model: "sequential"' in lines[2:table]
-    assert " Total params: 7,850 (30.66 KB)" in lines[2:table]
+def test_first_lines_are_the_numbers_of_samples(finished):
+    assert finished["lines"][:2] == ["60000 train samples", "10000 test samples"]
+
+
+def test_the_summary_follows(finished):
+    assert finished["lines"][2] == 'Model: "sequential"'
+    assert " Total params: 7,850 (30.66 KB)" in finished["lines"]
+
+
+def test_then_the_folder_the_epochs_and_the_score(finished):
+    start = finished["lines"].index(f"Results are in {finished['folder']}")
     epoch = r"375/375 - .* - accuracy: 0\.\d+ - loss: .* - val_accuracy: 0\.\d+ - val_loss: .*"
-    score = [r"313/313 - .*", r"Test score: 0\.5\d{3}", r"Test accuracy: 0\.8[678]\d{2}"]
-    expected = ["Epoch 1/3", epoch, "Epoch 2/3", epoch, "Epoch 3/3", epoch, *score]
-    for line, pattern in zip(lines[table + 1 :], expected, strict=True):
+    expected = [
+        "Epoch 1/3",
+        epoch,
+        "Epoch 2/3",
+        epoch,
+        "Epoch 3/3",
+        epoch,
+        r"313/313 - .*",
+        r"Test score: 0\.5\d+",
+        r"Test accuracy: 0\.8[678]\d*",
+    ]
+    for line, pattern in zip(finished["lines"][start + 1 :], expected, strict=True):
         assert re.fullmatch(pattern, line)
 
 
-def test_files_and_record_of_a_run(finished):
-    program, lines = finished
-    folder, record = read_runs(program)[-1]
-    assert command.file_names(folder) == FILES
-    assert command.file_names(program / "results") == [folder.name, "runs.csv"]
-    command.check_pictures(folder)
-    assert record["status"] == "finished" and record["epochs"] == 3 and "error" not in record
-    assert re.fullmatch(rf"{folder.name[:10]}T\d\d:\d\d:\d\d[+-]\d\d:\d\d", record["start"])
-    constants = {**command.SUPPLIED, "NB_EPOCH": 3, "VERBOSE": 2}
-    assert record["constants"].items() >= constants.items() and 1 < record["seconds"] < 600
-    backend = keras.config.backend()
-    found = [record[name] for name in ("keras", "backend", "backend_version", "numpy", "python")]
-    versions = [keras.__version__, backend, import_module(backend).__version__, np.__version__]
-    assert found == [*versions, sys.version.split()[0]] and re.search("[CG]PU:0", record["device"])
-    assert record["data_sha256"] == command.sha256(command.MNIST)
-    assert record["script_sha256"] == command.sha256(program / "train_mnist.py")
-    names = ["accuracy", "loss", "val_accuracy", "val_loss", "test_accuracy", "test_score"]
-    last = read_csv(folder / "history.csv")[-1]
-    assert [float(last[name]) for name in names[:4]] == [record[name] for name in names[:4]]
-    score = [f"Test score: {record['test_score']:.4f}", f"Test accuracy: {record[names[4]]:.4f}"]
-    assert lines[-2:] == score
+def test_a_good_run_prints_no_errors(finished):
+    assert finished["errors"] == []
+
+
+def test_a_run_leaves_its_files_in_a_folder_of_its_own(finished):
+    assert command.file_names(finished["folder"]) == command.FILES
+    results = command.file_names(finished["program"] / "results")
+    assert results == [finished["folder"].name, "runs.csv"]
+
+
+def test_record_has_the_constants(finished):
+    changed = {"NB_EPOCH": 3, "VERBOSE": 2}
+    assert finished["record"]["constants"] == command.SUPPLIED | changed
+
+
+def test_record_has_the_versions(finished):
+    record = finished["record"]
+    assert record["python"] == sys.version.split()[0]
+    assert record["keras"] == keras.__version__
+    assert record["backend"] == keras.config.backend()
+    assert record["backend_version"] == import_module(keras.config.backend()).__version__
+    assert record["numpy"] == np.__version__
+    assert re.search("[CG]PU:0", record["device"])
+
+
+def test_record_has_the_hashes_of_data_and_script(finished):
+    assert finished["record"]["data_sha256"] == command.sha256(command.MNIST)
+    script = finished["program"] / "train_mnist.py"
+    assert finished["record"]["script_sha256"] == command.sha256(script)
+
+
+def test_record_has_start_and_duration(finished):
+    day = finished["folder"].name[:10]
+    assert re.fullmatch(rf"{day}T\d\d:\d\d:\d\d[+-]\d\d:\d\d", finished["record"]["start"])
+    assert 1 < finished["record"]["seconds"] < 600
+
+
+def test_record_has_the_last_epochs_figures(finished):
+    record = finished["record"]
+    last = read_csv(finished["folder"] / "history.csv")[-1]
+    assert record["status"] == "finished"
+    assert record["epochs"] == 3
+    for name in ("accuracy", "loss", "val_accuracy", "val_loss"):
+        assert record[name] == float(last[name])
+
+
+def test_record_has_the_score_that_is_printed(finished):
+    record = finished["record"]
+    score, accuracy = finished["lines"][-2:]
+    assert float(score.removeprefix("Test score: ")) == round(record["test_loss"], 4)
+    assert float(accuracy.removeprefix("Test accuracy: ")) == round(record["test_accuracy"], 4)
+
+
+def test_runs_csv_has_the_record_in_a_row(finished):
+    (row,) = read_csv(finished["program"] / "results" / "runs.csv")
+    record = dict(finished["record"])
+    constants = record.pop("constants")
+    assert list(row) == ["folder", *constants, *record]
+    assert row["folder"] == finished["folder"].name
+    assert row["OPTIMIZER"] == "sgd"
+    assert row["test_accuracy"] == str(record["test_accuracy"])
+
+
+def test_model_is_saved_for_any_use(finished):
+    """More steps an execution would suit neither single digits nor other backends."""
+    model = keras.saving.load_model(finished["folder"] / "model.keras")
+    assert model.count_params() == 7850
+    assert model.steps_per_execution == 1
+
+
+def test_a_fault_in_config_is_a_line_and_no_training(program):
+    command.edit_config(program, NB_EPOCH=0)
+    stdout, stderr = run(program, exits=1)
+    fault = "NB_EPOCH = 0: it must be a whole number from 1 to inf"
+    assert own_lines(stderr) == [f"{program / 'config.py'}: {fault}"]
+    assert stdout == ""
+    assert not (program / "results").exists()
+
+
+def test_a_download_that_fails_is_keras_own_error(program, tmp_path):
+    command.edit_config(program, DATA_PATH=None)
+    _, stderr = run(program, exits=1, KERAS_HOME=str(tmp_path / "keras"), **NO_NETWORK)
+    assert "Exception: URL fetch failure on " in stderr
+
+
+def test_a_misspelt_constant_is_a_warning(program):
+    command.add_to_config(program, "HIDEN_LAYERS = 2\n")
+    stdout, stderr = run(program)
+    warning = "HIDEN_LAYERS is not used by train_mnist.py"
+    assert own_lines(stderr) == [f"{program / 'config.py'}: {warning}"]
+    assert "Test accuracy" in stdout
+
+
+def test_a_helper_constant_is_right(program):
+    command.add_to_config(program, "SEEDS = [1, 2]\nSEED = SEEDS[0]\n")
+    _, stderr = run(program)
+    assert own_lines(stderr) == []
+    _, record = read_run(program / "results")
+    assert record["constants"]["SEED"] == 1
+
+
+def test_a_missing_constant_is_pythons_traceback(program):
+    text = (program / "config.py").read_text("utf-8").replace("\nDROPOUT = ", "\nDROPOT = ")
+    (program / "config.py").write_text(text, "utf-8")
+    _, stderr = run(program, exits=1)
+    assert "Traceback" in stderr
+    assert "has no attribute 'DROPOUT'. Did you mean: 'DROPOT'?" in stderr
+
+
+def test_a_slip_in_main_is_pythons_traceback(program):
+    command.edit_script(program, "run.record_score(model, score)", "run.record_score(model, scor)")
+    _, stderr = run(program, exits=1)
+    assert "run.record_score(model, scor)" in stderr
+    assert "NameError: name 'scor' is not defined" in stderr
+    _, record = read_run(program / "results")
+    assert record["status"] == "failed"
+    assert record["error"].startswith("NameError(\"name 'scor' is not defined")
+    assert record["epochs"] == 2
+
+
+def test_an_edit_of_config_just_after_the_start_is_for_the_next_run(program):
+    """The copy's config.py tells when it has been read, which is before Keras is."""
+    command.edit_config(program, SEED=1)
+    code = "import sys\nassert 'keras' not in sys.modules\nopen(__file__ + '.read', 'w').close()\n"
+    command.add_to_config(program, code)
+    with command.started(program) as process:
+        command.wait_until((program / "config.py.read").exists, process)
+        command.edit_config(program, SEED=2)
+        command.finish(process)
+    _, record = read_run(program / "results")
+    assert record["constants"]["SEED"] == 1
+
+
+def test_an_edit_of_the_script_while_keras_is_imported_is_not_what_is_recorded(program):
+    """The copy's config.py tells when it has been read; an edit then comes before the imports."""
+    started = command.sha256(program / "train_mnist.py")
+    command.add_to_config(program, "open(__file__ + '.read', 'w').close()\n")
+    with command.started(program) as process:
+        command.wait_until((program / "config.py.read").exists, process)
+        command.edit_script(program, "    # normalize\n", "    # scale\n")
+        command.finish(process)
+    _, record = read_run(program / "results")
+    assert record["script_sha256"] == started
+
+
+def test_a_second_fit_adds_its_epochs(program):
+    again = "model.fit(X_train, Y_train, validation_split=0.2, verbose=0, callbacks=callbacks)"
+    fit = "        score = model.evaluate"
+    callbacks = "        callbacks = [history_csv, run]\n"
+    command.edit_script(program, fit, f"{callbacks}        {again}\n{fit}")
+    run(program)
+    folder, record = read_run(program / "results")
+    history = read_csv(folder / "history.csv")
+    assert [row["epoch"] for row in history] == ["0", "1", "0"]
+    assert record["epochs"] == 3
+    assert record["val_loss"] == float(history[-1]["val_loss"])
+
+
+def test_a_notebooks_backend_is_not_inherited(program):
+    """A notebook's !python hands it on; it may not be installed where the program runs."""
+    run(program, MPLBACKEND="widget")
+    folder, _ = read_run(program / "results")
+    assert command.file_names(folder) == command.FILES
+
+
+def test_an_import_changes_nothing(program):
+    code = (
+        "import os\n"
+        "before = dict(os.environ)\n"
+        "import train_mnist\n"
+        "train_mnist.config\n"
+        "changed = {k for k, v in os.environ.items() if before.get(k) != v}\n"
+        "print(sorted(name for name in changed if not name.startswith('TF2_')))\n"
+    )
+    stdout, _ = run(program, command=[sys.executable, "-c", code], MPLBACKEND="svg")
+    assert stdout == "[]\n"
+    assert not (program / "results").exists()
+
+
+@posix
+def test_ctrl_c_ends_the_command_with_a_line(program):
+    command.edit_config(program, NB_EPOCH=9)
+    command.add_to_config(program, command.PAUSE)
+    with command.started(program) as process:
+        while process.stdout.readline() != "pausing\n":
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        _, stderr = command.finish(process, exits=1)
+    assert own_lines(stderr) == ["Interrupted"]
+    _, record = read_run(program / "results")
+    assert record["status"] == "interrupted"
+    assert record["epochs"] == 2
+
+
+@posix
+def test_killed_runs_keep_every_finished_epoch(program):
+    """Kill runs of very short epochs at random moments, many of them amid the writing."""
+    moments = np.random.default_rng(1671)
+    command.edit_config(program, NB_EPOCH=100000)
+    for _ in range(3):
+        rows = moments.integers(2, 40)
+        shutil.rmtree(program / "results", ignore_errors=True)
+        with command.started(program) as process:
+            command.wait_until(lambda least=rows: rows_so_far(program) > least, process)
+            time.sleep(moments.uniform(0, 0.1))
+        check_killed(program)
+
+
+def rows_so_far(program):
+    """Return how many rows the history.csv files have, with their headers."""
+    paths = (program / "results").glob("*/history.csv")
+    return sum(len(path.read_text().splitlines()) for path in paths)
+
+
+def check_killed(program):
+    """Check that history, record and model of a killed run are whole and of the same epoch."""
+    folder, record = read_run(program / "results")
+    history = read_csv(folder / "history.csv")
+    assert [row["epoch"] for row in history] == [str(epoch) for epoch in range(len(history))]
+    assert record["status"] == "unfinished"
+    assert record["epochs"] in (len(history), len(history) - 1)
+    assert record["val_loss"] == float(history[record["epochs"] - 1]["val_loss"])
+    model = keras.saving.load_model(folder / "model.keras")
+    steps = int(model.optimizer.iterations)
+    assert steps in (4 * record["epochs"], 4 * record["epochs"] + 4)  # 400 samples by 128
+
+
+@posix
+def test_the_next_run_adds_a_killed_runs_row(program):
+    command.edit_config(program, NB_EPOCH=100000)
+    with command.started(program) as process:
+        command.wait_until(lambda: rows_so_far(program) > 3, process)
+    command.edit_config(program, NB_EPOCH=1)
+    run(program)
+    rows = read_csv(program / "results" / "runs.csv")
+    assert [row["status"] for row in rows] == ["unfinished", "finished"]
+    _, killed = read_runs(program / "results")[0]
+    assert rows[0]["epochs"] == str(killed["epochs"])
+
+
+@posix
+def test_a_full_disk_ends_the_run_and_keeps_what_was_finished(program):
+    """There is room for run.json, runs.csv and history.csv, but not for model.keras."""
+    limited = f"ulimit -f 20; exec '{sys.executable}' train_mnist.py"  # 20 blocks of 512 bytes
+    _, stderr = run(program, exits=1, command=["sh", "-c", limited])
+    assert "OSError: [Errno 27] File too large" in stderr
+    folder, record = read_run(program / "results")
+    assert record["status"] == "failed"
+    assert command.file_names(folder) == ["history.csv", "run.json"]
+    assert len(read_csv(folder / "history.csv")) == 1
     (row,) = read_csv(program / "results" / "runs.csv")
-    assert list(row) == ["folder", *record["constants"], *(n for n in record if n != "constants")]
-    assert row["folder"] == folder.name and row["METRICS"] == "['accuracy']"
-    assert all(row[name] == str(record[name]) for name in ["status", "script_sha256", *names])
-    # so that whoever loads the model gets predictions of any size, on any backend
-    assert keras.saving.load_model(folder / "model.keras").steps_per_execution == 1
-
-
-def test_runs_csv_is_true_whatever_was_done_to_results(tmp_path, monkeypatch):
-    program = small_program(tmp_path)
-    results = program / "results"
-    (results / "a folder" / "run.json").mkdir(parents=True)
-    for number, text in enumerate(['{"status": "fin', '{"start": 5}', "[" * 100000]):
-        (results / f"broken {number}").mkdir()
-        (results / f"broken {number}" / "run.json").write_text(text)
-    assert own_lines(run(program)) == []
-    first, record = read_runs(program)[-1]
-    for name, value in {**command.SUPPLIED, "RESULTS_DIR": str(tmp_path / "quick")}.items():
-        monkeypatch.setattr(config, name, value, raising=False)
-    for _ in range(20):
-        with train_mnist.Run():
-            pass
-    assert len(read_csv(tmp_path / "quick" / "runs.csv")) == 20  # each in a folder of its own
-    other = {"start": "", "constants": {"A_NEW_ONE": 5}, "precision": 0.5}  # of an edited script
-    (results / "reference").mkdir()
-    (results / "reference" / "run.json").write_text(json.dumps(other), "utf-8")
-    run(program)
-    rows = read_csv(results / "runs.csv")
-    names = [folder.name for folder, _ in read_runs(program)]
-    assert [row["folder"] for row in rows] == [*names, "reference"] and names[0] == first.name
-    assert rows[2]["precision"] + rows[2]["A_NEW_ONE"] == "0.55" and not rows[0]["precision"]
-    assert rows[0]["test_score"] == str(record["test_score"]) and not rows[2]["test_score"]
-
-
-def test_constants_of_a_run_are_those_of_its_start(tmp_path):
-    """The copy's config.py tells when it has been read; -I keeps its folder from Python's path."""
-    home = {"DATA_PATH": "~/digits.npz", "RESULTS_DIR": "~/program/results"}
-    program = small_program(tmp_path, SEED=1, **home)
-    with open(program / "config.py", "a") as file:
-        file.write("import sys\nassert 'keras' not in sys.modules  # before the slow imports\n")
-        file.write("open(__file__ + '.read', 'w').close()\n")
-    environment = {"HOME": str(tmp_path), "USERPROFILE": str(tmp_path), "MPLBACKEND": "widget"}
-    isolated = [sys.executable, "-I", "train_mnist.py"]
-    process = command.start(program, command=isolated, **environment)
-    command.wait_until((program / "config.py.read").exists, process)
-    command.edit_config(program, SEED=2)
-    command.finish(process)
-    folder, record = read_runs(program)[-1]
-    assert record["constants"]["SEED"] == 1 and command.file_names(folder) == FILES
-
-
-def test_a_constant_of_ones_own_a_second_fit_and_a_slip_in_a_picture(tmp_path):
-    """The constant is recorded; every fit adds its rows; the other pictures are drawn."""
-    program = small_program(tmp_path, MOMENTUM=0.5)
-    given, fit = "    if config.LEARNING_RATE", "            history = model.fit("
-    command.edit_script(program, given, f"    optimizer.momentum = config.MOMENTUM\n{given}")
-    again = "model.fit(X_train, Y_train, verbose=0, validation_split=0.2, callbacks=[run, csv])"
-    csv = "csv = keras.callbacks.CSVLogger(run.folder / 'history.csv', append=True)"
-    command.edit_script(program, fit, f"            {csv}\n            {again}\n{fit}")
-    command.edit_script(program, "counts.trace()", "conts.trace()")
-    lines = own_lines(run(program))
-    assert lines[0] == "ERROR:root:confusion.png cannot be drawn"
-    assert lines[-1].startswith("NameError: name 'conts' is not defined")
-    folder, record = read_runs(program)[-1]
-    assert command.file_names(folder) == sorted({*FILES} - {"confusion.png"})
-    rows = read_csv(folder / "history.csv")
-    assert [row["epoch"] for row in rows] == ["0", "0", "1"] and record["epochs"] == 3
-    assert record["val_loss"] == float(rows[2]["val_loss"])
-    assert record["constants"]["MOMENTUM"] == 0.5
-    assert keras.saving.load_model(folder / "model.keras").optimizer.momentum == 0.5
-
-
-def test_saved_model_is_the_scored_one_after_the_best_was_loaded(tmp_path):
-    """At this rate the loss goes up and down, and the last epoch's is not the lowest."""
-    program = small_program(tmp_path, NB_EPOCH=9, LEARNING_RATE=2.0, HIDDEN_LAYERS=1)
-    best = "keras.callbacks.ModelCheckpoint('best.keras', 'val_loss', save_best_only=True)"
-    command.add_callback(program, best)
-    scored = "        score = model.evaluate"
-    load = "        model = keras.saving.load_model('best.keras')\n"
-    command.edit_script(program, scored, load + scored)
-    run(program)
-    folder, record = read_runs(program)[-1]
-    loss, _ = command.evaluate(folder / "model.keras")
-    assert loss == pytest.approx(record["test_score"], rel=1e-5)
-    assert loss == pytest.approx(command.evaluate(program / "best.keras")[0])
-    losses = [float(row["val_loss"]) for row in read_csv(folder / "history.csv")]
-    assert min(losses) < losses[-1]
+    assert row["status"] == "failed"

@@ -6,62 +6,94 @@ import struct
 import command
 import numpy as np
 import pytest
-from command import SUPPLIED, copy_program, own_lines, run, small_program
 
 import config
 import train_mnist
-
-
-def fails_with(folder, *expected, **environment):
-    """Run the command; each of its lines must hold the texts of one expected tuple, in order."""
-    process = run(folder, exits=1, **environment)
-    for line, texts in zip(own_lines(process), expected, strict=True):
-        assert line.startswith(f"{folder / 'config.py'}: ")
-        assert all(text in line for text in texts), line
-    assert "Epoch" not in process.stdout and not (folder / "results").exists()
+from train_mnist import ConfigError
 
 
 def test_config_is_as_supplied():  # the only test that an edited config.py makes fail
-    assert {name: getattr(config, name) for name in SUPPLIED} == SUPPLIED
+    assert {name: getattr(config, name) for name in command.SUPPLIED} == command.SUPPLIED
 
 
-# as they would stand in config.py
+INFINITE = float("inf")
+NAN = float("nan")
 WRONG = {
-    "SEED": ["-1", "2**32"],
-    "RESHAPED": ["0", "784.0"],
-    "NB_CLASSES": ["1", "None"],
-    "VALIDATION_SPLIT": ["1", "'0.2'"],
-    "HIDDEN_LAYERS": ["-1", "True"],
-    "N_HIDDEN": ["0", "128.0"],
-    "DROPOUT": ["1.0", "-0.1"],
-    "NB_EPOCH": ["0", "10**12"],
-    "BATCH_SIZE": ["0", "'128'"],
-    "LEARNING_RATE": ["0", "float('nan')"],
-    "STEPS_PER_EXECUTION": ["0", "125.0"],
-    "THREADS": ["0", "float('inf')"],
-    "VERBOSE": ["3", "False"],
+    "SEED": [-1, 2**32, 1.5, "1671"],
+    "RESHAPED": [0, 784.0],
+    "NB_CLASSES": [1, None],
+    "VALIDATION_SPLIT": [-0.1, 1, "0.2"],
+    "HIDDEN_LAYERS": [-1, 1.0],
+    "N_HIDDEN": [0, [128]],
+    "DROPOUT": [-0.1, 1.0, NAN],
+    "NB_EPOCH": [0, 20.0],
+    "BATCH_SIZE": [0, "128"],
+    "LEARNING_RATE": [0, -0.1, INFINITE, NAN, "0.1"],
+    "STEPS_PER_EXECUTION": [0, None],
+    "VERBOSE": [-1, 3],
 }
 
 
-@pytest.mark.parametrize("at", range(2))
-def test_all_numbers_out_of_their_limits_are_reported_at_once(tmp_path, at):
-    assert set(WRONG) == {k for k, v in SUPPLIED.items() if v is None or isinstance(v, int | float)}
-    folder = copy_program(tmp_path / "program")
-    with open(folder / "config.py", "a") as file:
-        file.writelines(f"{name} = {values[at]}\n" for name, values in WRONG.items())
-    fails_with(folder, *([f"{k} = {eval(v[at])!r}: it must be a "] for k, v in WRONG.items()))
+def test_every_number_has_limits():
+    numbers = {k for k, v in command.SUPPLIED.items() if v is None or isinstance(v, int | float)}
+    assert set(WRONG) == set(train_mnist.LIMITS) == numbers
 
 
-def test_missing_and_misspelt_constants(tmp_path):
-    """What resembles nothing, or was imported, is the user's own affair."""
-    folder = copy_program(tmp_path / "program", NB_EPOCHS=5, Optimizer="adam", NAME="first")
-    command.edit_script(folder, "    # normalize", "    # config.SPEED\n    config.NAME")
-    text = (folder / "config.py").read_text("utf-8").replace("\nLOSS = ", "\nLOS = ")
-    imports = "from keras import losses, metrics, optimizers\nfrom pathlib import Path\n"
-    (folder / "config.py").write_text(imports + text, "utf-8")
-    pairs = [("LOS", "LOSS"), ("NB_EPOCHS", "NB_EPOCH"), ("Optimizer", "OPTIMIZER")]
-    misspelt = [[f"{a} is not used by train_mnist.py, which uses {b}"] for a, b in pairs]
-    fails_with(folder, ["LOSS is missing"], *misspelt)
+@pytest.mark.parametrize("name, value", [(name, v) for name in WRONG for v in WRONG[name]])
+def test_a_number_out_of_its_limits_is_told(constants, name, value):
+    constants(**{name: value})
+    with pytest.raises(ConfigError) as told:
+        train_mnist.check_constants()
+    assert str(told.value).startswith(f"{config.__file__}: {name} = {value!r}: it must be a ")
+    assert "\n" not in str(told.value)
+
+
+def test_the_line_says_what_would_be_right(constants):
+    constants(SEED=-1)
+    with pytest.raises(ConfigError, match="SEED = -1: it must be a whole number from 0 to 4294967"):
+        train_mnist.check_constants()
+
+
+def test_all_faults_are_told_at_once(constants):
+    constants(**{name: values[0] for name, values in WRONG.items()})
+    with pytest.raises(ConfigError) as told:
+        train_mnist.check_constants()
+    assert len(str(told.value).splitlines()) == len(WRONG)
+
+
+RIGHT = {
+    "SEED": [0, 2**32 - 1, np.int64(3)],
+    "VALIDATION_SPLIT": [0, 0.999, np.float32(0.5)],
+    "DROPOUT": [0, 0.5],
+    "NB_EPOCH": [1, 10**12],
+    "LEARNING_RATE": [None, 1, np.float64(0.1)],
+    "VERBOSE": [True, 0, 2],
+}
+
+
+@pytest.mark.parametrize("name, value", [(name, v) for name in RIGHT for v in RIGHT[name]])
+def test_a_number_within_its_limits_passes(constants, name, value):
+    constants(**{name: value})
+    train_mnist.check_constants()
+
+
+@pytest.mark.parametrize("name", ["HIDEN_LAYERS", "EPOCHS", "BATCH", "SEEDS"])
+def test_a_name_that_nothing_uses_is_a_warning(constants, capsys, name):
+    constants(**{name: 5})
+    train_mnist.warn_of_unused_constants()
+    warning = f"{config.__file__}: {name} is not used by train_mnist.py\n"
+    assert capsys.readouterr().err == warning
+
+
+def test_the_constants_as_supplied_are_all_used(constants, capsys):
+    train_mnist.warn_of_unused_constants()
+    assert capsys.readouterr().err == ""
+
+
+def test_a_missing_constant_is_pythons_own_error(constants, monkeypatch):
+    monkeypatch.delattr(config, "DROPOUT")
+    with pytest.raises(AttributeError, match="module 'config' has no attribute 'DROPOUT'"):
+        train_mnist.check_constants()
 
 
 # SHA-256 of the four original IDX files, uncompressed
@@ -73,51 +105,111 @@ IDX = {
 }
 
 
-def test_bundled_arrays_written_as_idx_are_the_original_files():
+@pytest.mark.parametrize("key", IDX)
+def test_a_bundled_array_written_as_idx_is_the_original_file(key):
     with np.load(command.MNIST) as arrays:
-        for key in IDX:
-            assert arrays[key].dtype == np.uint8
-            magic = 0x0800 + arrays[key].ndim  # 0x08: unsigned bytes
-            header = struct.pack(f">{1 + arrays[key].ndim}I", magic, *arrays[key].shape)
-            assert hashlib.sha256(header + arrays[key].tobytes()).hexdigest() == IDX[key]
+        array = arrays[key]
+    assert array.dtype == np.uint8
+    magic = 0x0800 + array.ndim  # 0x08: unsigned bytes
+    header = struct.pack(f">{1 + array.ndim}I", magic, *array.shape)
+    assert hashlib.sha256(header + array.tobytes()).hexdigest() == IDX[key]
 
 
-# what is done to the digits, and what is said of them
-SPOILT = {
-    "an array missing": (lambda a: a.pop("y_test"), "y_test is not a file in the archive"),
-    "objects": (lambda a: a.update(y_test=a["y_test"].astype(object)), "allow_pickle=False"),
-    "floats": (lambda a: a.update(x_test=a["x_test"] / 255), "x_test is float64"),
-    "fewer labels": (lambda a: a.update(y_train=a["y_train"][1:]), r"y_train is \(499,\)"),
-    "one-hot": (lambda a: a.update(y_test=np.eye(10, dtype=int)[a["y_test"]]), r"\(100, 10\)"),
-    "no images": (lambda a: a.update(x_test=a["x_test"][:0]), r"x_test is uint8 \(0, 28, 28\)"),
-    "from 1": (lambda a: a.update(y_train=a["y_train"] + 1), r"with \[10\].* labels below 10"),
-    "from -1": (lambda a: a.update(y_test=a["y_test"].astype(int) - 1), r"with \[-1\].* below 10"),
-}
+def data_fault(constants, path):
+    """Load the file; return what is told of it, without the constant's name and value."""
+    constants(DATA_PATH=str(path))
+    with pytest.raises(ConfigError) as told:
+        train_mnist.load_data()
+    source = f"{config.__file__}: DATA_PATH = {str(path)!r}"
+    assert str(told.value).startswith(source)
+    assert "\n" not in str(told.value)
+    return str(told.value).removeprefix(source)
 
 
-@pytest.mark.parametrize("spoil, message", SPOILT.values(), ids=SPOILT)
-def test_data_of_another_kind(tmp_path, monkeypatch, spoil, message):
-    arrays = command.digits()
-    spoil(arrays)
-    np.savez(tmp_path / "digits.npz", **arrays)
-    for name, value in {**SUPPLIED, "DATA_PATH": str(tmp_path / "digits.npz")}.items():
-        monkeypatch.setattr(config, name, value, raising=False)
-    with pytest.raises(train_mnist.ConfigError, match=rf"DATA_PATH = .*digits.npz'.*{message}"):
+def test_data_that_is_not_there(tmp_path, constants):
+    fault = data_fault(constants, tmp_path / "none.npz")
+    assert "'data/mnist.npz' is bundled" in fault
+    assert "No such file or directory" in fault
+
+
+def test_data_that_is_no_npz_file(tmp_path, constants):
+    (tmp_path / "text.npz").write_text("a,b,c")
+    assert "'data/mnist.npz' is bundled" in data_fault(constants, tmp_path / "text.npz")
+
+
+def test_data_that_is_cut_short(tmp_path, constants, digits):
+    (tmp_path / "short.npz").write_bytes(digits.read_bytes()[:100000])
+    assert "'data/mnist.npz' is bundled" in data_fault(constants, tmp_path / "short.npz")
+
+
+def spoil(tmp_path, **arrays):
+    """Write the digits with other arrays in place of some; return the path."""
+    changed = command.first_digits() | arrays
+    np.savez(tmp_path / "spoilt.npz", **{key: a for key, a in changed.items() if a is not None})
+    return tmp_path / "spoilt.npz"
+
+
+def test_data_that_is_empty(tmp_path, constants):
+    (tmp_path / "empty.npz").write_bytes(b"")
+    assert "'data/mnist.npz' is bundled" in data_fault(constants, tmp_path / "empty.npz")
+
+
+def test_a_slip_in_load_data_is_pythons_own_error(constants, monkeypatch):
+    monkeypatch.delattr(train_mnist, "path_of")
+    with pytest.raises(NameError):
         train_mnist.load_data()
 
 
-@pytest.mark.parametrize(
-    "constants, texts",
-    [
-        ({"RESHAPED": 783}, ["x_train is uint8 (500, 28, 28), not uint8, RESHAPED = 783 values"]),
-        (
-            {"DATA_PATH": "mnist.npz"},
-            ["'mnist.npz'", "'data/mnist.npz' is bundled", "No such file"],
-        ),
-        ({"DATA_PATH": None}, ["'None'", "'data/mnist.npz' is bundled", "refused"]),
-    ],
-)
-def test_data_that_is_not_there_or_does_not_fit_is_one_line(tmp_path, constants, texts):
-    """Nobody answers where the download is sent."""
-    environment = {"KERAS_HOME": str(tmp_path / "keras"), "https_proxy": "http://127.0.0.1:9"}
-    fails_with(small_program(tmp_path, **constants), texts, **environment)
+def test_data_with_an_array_missing(tmp_path, constants):
+    fault = data_fault(constants, spoil(tmp_path, y_test=None))
+    assert "y_test is not a file in the archive" in fault
+
+
+def test_images_that_are_not_uint8(tmp_path, constants):
+    X = command.first_digits()["x_test"] / 255
+    fault = data_fault(constants, spoil(tmp_path, x_test=X))
+    expected = "not uint8 images of RESHAPED = 784 values"
+    assert fault == f": x_test is float64 (100, 28, 28), {expected}"
+
+
+def test_images_of_another_size(constants, digits):
+    constants(RESHAPED=783)
+    fault = data_fault(constants, digits)
+    expected = "not uint8 images of RESHAPED = 783 values"
+    assert fault == f": x_train is uint8 (500, 28, 28), {expected}"
+
+
+def test_no_images(tmp_path, constants):
+    empty = np.zeros((0, 28, 28), "uint8")
+    fault = data_fault(constants, spoil(tmp_path, x_test=empty))
+    assert fault.startswith(": x_test is uint8 (0, 28, 28), not ")
+
+
+def test_labels_that_are_not_whole_numbers(tmp_path, constants):
+    y = command.first_digits()["y_train"].astype("float32")
+    fault = data_fault(constants, spoil(tmp_path, y_train=y))
+    assert fault == ": y_train is float32 (500,), not 500 whole numbers"
+
+
+def test_labels_fewer_than_images(tmp_path, constants):
+    y = command.first_digits()["y_train"][1:]
+    fault = data_fault(constants, spoil(tmp_path, y_train=y))
+    assert fault == ": y_train is uint8 (499,), not 500 whole numbers"
+
+
+def test_one_hot_labels(tmp_path, constants):
+    Y = np.eye(10, dtype="uint8")[command.first_digits()["y_test"]]
+    fault = data_fault(constants, spoil(tmp_path, y_test=Y))
+    assert fault == ": y_test is uint8 (100, 10), not 100 whole numbers"
+
+
+def test_labels_from_1(tmp_path, constants):
+    y = command.first_digits()["y_train"] + 1
+    fault = data_fault(constants, spoil(tmp_path, y_train=y))
+    assert fault == ": y_train has labels from 1 to 10, not from 0 to NB_CLASSES - 1 = 9"
+
+
+def test_labels_below_0(tmp_path, constants):
+    y = command.first_digits()["y_test"].astype(int) - 1
+    fault = data_fault(constants, spoil(tmp_path, y_test=y))
+    assert fault == ": y_test has labels from -1 to 8, not from 0 to NB_CLASSES - 1 = 9"

@@ -1,10 +1,10 @@
 """What the pictures show: read off the figures, drawn from few made-up numbers."""
 
-import command
 import keras
+import matplotlib
 import numpy as np
 import pytest
-from command import PICTURES, own_lines, read_runs, run, small_program
+from command import PICTURES, read_run, read_runs
 from matplotlib.image import imread
 
 import config
@@ -12,106 +12,207 @@ import train_mnist
 
 # Labels and outputs of three classes: class 0 is taken for 1 twice and never the other way round.
 LABELS = np.array([0, 0, 0, 1, 2, 2, 1])
-PERCENT = [[80, 20, 0], [40, 60, 0], [10, 90, 0], [0, 99, 1], [30, 0, 70], [70, 0, 30], [9, 90, 1]]
-OUTPUTS = np.array(PERCENT) / 100
+OUTPUTS = np.array(
+    [
+        [0.8, 0.2, 0.0],
+        [0.4, 0.6, 0.0],
+        [0.1, 0.9, 0.0],
+        [0.0, 0.99, 0.01],
+        [0.3, 0.0, 0.7],
+        [0.7, 0.0, 0.3],
+        [0.09, 0.9, 0.01],
+    ]
+)
 
 
-def images_of(figure):
-    """Return the titles and the images as the eye sees them, from 0 (black) to 1 (white)."""
-    images = [axes.images[0] for axes in figure.axes]
-    assert {image.origin for image in images} == {"upper"}
-    shades = [image.cmap(image.norm(image.get_array()))[..., 0] for image in images]
-    return [axes.get_title() for axes in figure.axes], shades
-
-
-def test_curves():
+def history_of(**values):
+    """Return a History, as fit does, with these values of three epochs."""
     history = keras.callbacks.History()
     history.epoch = [0, 1, 2]
-    values = {"accuracy": [0.1, 0.2, 0.3], "loss": [3, 2, 1], "f1_score": [[0.1, 0.2]] * 3}
-    history.history = {**values, "val_accuracy": [0.4, 0.5, 0.6], "val_loss": [6, 5]}
+    history.history = values
+    return history
+
+
+def lines_of(axes):
+    """Return the points of each line by its label."""
+    return {line.get_label(): line.get_xydata().tolist() for line in axes.lines}
+
+
+def shades_of(axes):
+    """Return an image as the eye sees it: red, green and blue of each pixel, from 0 to 1."""
+    (image,) = axes.images
+    assert image.origin == "upper"
+    return image.cmap(image.norm(image.get_array()))[..., :3]
+
+
+def test_curves_have_the_epochs_of_training_and_validation():
+    history = history_of(accuracy=[0.1, 0.2, 0.3], val_accuracy=[0.4, 0.5, 0.6])
+    (axes,) = train_mnist.draw_curves(history).axes
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("epoch", "accuracy")
+    assert lines_of(axes) == {
+        "training": [[1, 0.1], [2, 0.2], [3, 0.3]],
+        "validation": [[1, 0.4], [2, 0.5], [3, 0.6]],
+    }
+    assert [text.get_text() for text in axes.get_legend().texts] == ["training", "validation"]
+
+
+def test_curves_of_loss_and_metrics_stand_side_by_side():
+    history = history_of(accuracy=[0.1, 0.2, 0.3], loss=[3, 2, 1])
     accuracy, loss = train_mnist.draw_curves(history).axes
-    assert (accuracy.get_ylabel(), loss.get_ylabel()) == ("accuracy", "loss")
-    assert accuracy.get_xlabel() == loss.get_xlabel() == "epoch"
-    shown = {line.get_label(): line.get_xydata().T.tolist() for line in accuracy.lines}
-    training, validation = [[1, 2, 3], [0.1, 0.2, 0.3]], [[1, 2, 3], [0.4, 0.5, 0.6]]
-    assert shown == {"training": training, "validation": validation}
-    assert [text.get_text() for text in accuracy.get_legend().texts] == list(shown)
-    (line,) = loss.lines  # val_loss is not of every epoch
-    assert line.get_label() == "training" and line.get_ydata().tolist() == [3, 2, 1]
+    assert accuracy.get_ylabel() == "accuracy"
+    assert loss.get_ylabel() == "loss"
+    assert lines_of(loss) == {"training": [[1, 3], [2, 2], [3, 1]]}
 
 
-def test_confusion(monkeypatch):
+def test_curves_leave_out_a_metric_of_many_values():
+    history = history_of(loss=[3, 2, 1], f1_score=[[0.1, 0.2]] * 3, val_loss=[3, 2, 1])
+    (axes,) = train_mnist.draw_curves(history).axes
+    assert axes.get_ylabel() == "loss"
+
+
+@pytest.fixture
+def confusion(monkeypatch):
+    """Return the axes of the confusion matrix."""
     monkeypatch.setattr(config, "NB_CLASSES", 3)
     (axes,) = train_mnist.draw_confusion(LABELS, OUTPUTS).axes
-    assert axes.get_title() == "4 of 7 right (empty: 0)"
-    assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted", "label")
-    shown = {text.get_position(): text.get_text() for text in axes.texts}  # (column, row)
+    return axes
+
+
+def test_confusion_counts_labels_by_row_and_predictions_by_column(confusion):
+    shown = {text.get_position(): text.get_text() for text in confusion.texts}  # (column, row)
     assert shown == {(0, 0): "1", (1, 0): "2", (1, 1): "2", (0, 2): "1", (2, 2): "1"}
-    (image,) = axes.images
-    assert np.array_equal(image.get_array() > 0, [[1, 1, 0], [0, 1, 0], [1, 0, 1]])
-    assert image.get_array().argmax() == 1 and image.cmap(0.9)[0] < image.cmap(0.1)[0]
-    assert not axes.xaxis_inverted() and axes.yaxis_inverted()
+    assert (confusion.get_xlabel(), confusion.get_ylabel()) == ("predicted", "label")
 
 
-def test_mistakes():
+def test_confusion_begins_in_the_upper_left_corner(confusion):
+    assert not confusion.xaxis_inverted()
+    assert confusion.yaxis_inverted()
+
+
+def test_confusion_tells_how_many_are_right(confusion):
+    assert confusion.get_title() == "4 of 7 right"
+
+
+def test_confusion_is_darker_where_there_is_more(confusion):
+    red = shades_of(confusion)[..., 0]
+    assert red[0, 1] < red[0, 0] < red[1, 0]  # twice, once, never
+
+
+def test_mistakes_are_in_order_of_confidence():
+    figure = train_mnist.draw_mistakes(np.zeros((7, 4)), LABELS, OUTPUTS)
+    assert [axes.get_title() for axes in figure.axes] == [
+        "0 taken for 1\noutput 0.900",
+        "2 taken for 0\noutput 0.700",
+        "0 taken for 1\noutput 0.600",
+    ]
+    assert figure.get_suptitle() == "3 mistakes on the test set: the 3 most confident"
+
+
+def test_mistakes_show_ink_black_and_upright():
     X_test = np.zeros((7, 4))
     X_test[2, 1] = 1  # the most confident mistake has ink in its upper right corner
     figure = train_mnist.draw_mistakes(X_test, LABELS, OUTPUTS)
-    assert figure.get_suptitle() == "3 mistakes on the test set: the 3 most confident"
-    titles, (first, second, _) = images_of(figure)
-    assert titles[:2] == ["0 taken for 1\noutput 0.900", "2 taken for 0\noutput 0.700"]
-    assert titles[2] == "0 taken for 1\noutput 0.600"
-    assert first.tolist() == [[1, 0], [1, 1]] and second.min() == 1  # ink is black
-    many = train_mnist.draw_mistakes(np.zeros((30, 4)), np.zeros(30), np.eye(2)[np.ones(30, int)])
-    assert many.get_suptitle() == "30 mistakes on the test set: the 24 most confident"
-    assert len(many.axes) == 24
-    none = train_mnist.draw_mistakes(X_test, OUTPUTS.argmax(axis=1), OUTPUTS)
-    assert none.get_suptitle().startswith("0 mistakes") and not none.axes
+    assert shades_of(figure.axes[0])[..., 0].tolist() == [[1, 0], [1, 1]]
 
 
-@pytest.mark.parametrize("kind, later", [("class", []), ("neuron", [keras.layers.Dense(2)])])
-def test_weights(kind, later):
-    """Pixel 1, in the upper right corner, speaks for output 2, and pixel 2, below, against it."""
+def test_mistakes_are_24_at_most():
+    outputs = np.eye(2)[np.ones(30, int)]
+    figure = train_mnist.draw_mistakes(np.zeros((30, 4)), np.zeros(30), outputs)
+    assert figure.get_suptitle() == "30 mistakes on the test set: the 24 most confident"
+    assert len(figure.axes) == 24
+
+
+def test_no_mistakes():
+    figure = train_mnist.draw_mistakes(np.zeros((7, 4)), OUTPUTS.argmax(axis=1), OUTPUTS)
+    assert figure.get_suptitle() == "0 mistakes on the test set: the 0 most confident"
+    assert figure.axes == []
+
+
+def test_images_that_are_not_square_are_an_error():
+    with pytest.raises(ValueError, match="cannot reshape array of size 6"):
+        train_mnist.draw_images("", np.zeros((1, 2, 3)), ["two by three"])
+
+
+def model_with_weights(*later):
+    """Return a model whose pixel 1 counts for output 2, and whose pixel 2 counts against it."""
     first = keras.layers.Dense(3, name="first")
     model = keras.Sequential([keras.Input((4,)), first, *later])
     weights = np.zeros((4, 3))
-    weights[1, 2], weights[2, 2] = 2, -1
+    weights[1, 2] = 2
+    weights[2, 2] = -1
     first.set_weights([weights, np.zeros(3)])
-    figure = train_mnist.draw_weights(model)
-    assert figure.get_suptitle() == "Weights of first, 3 of 3: white > 0, black < 0"
-    titles, images = images_of(figure)
-    assert titles == [f"{kind} {number}" for number in range(3)]
-    assert images[2] == pytest.approx(np.array([[0.5, 1], [0.25, 0.5]]), abs=0.01)
+    return model
+
+
+def test_weights_are_blue_for_red_against_and_white_at_0():
+    figure = train_mnist.draw_weights(model_with_weights())
+    (white, strong_blue), (red, white_too) = shades_of(figure.axes[2])
+    assert white.min() > 0.95
+    assert white_too.min() > 0.95
+    assert strong_blue[2] > 2 * strong_blue[0]
+    assert red[0] > 1.2 * red[2]
+
+
+def test_weights_tell_what_the_colours_mean():
+    figure = train_mnist.draw_weights(model_with_weights())
+    assert figure.get_suptitle() == "Weights of first, 3 of 3: blue > 0, red < 0"
+
+
+def test_weights_of_the_only_layer_are_named_by_class():
+    figure = train_mnist.draw_weights(model_with_weights())
+    assert [axes.get_title() for axes in figure.axes] == ["class 0", "class 1", "class 2"]
+
+
+def test_weights_of_a_hidden_layer_are_named_by_neuron():
+    figure = train_mnist.draw_weights(model_with_weights(keras.layers.Dense(2)))
+    assert [axes.get_title() for axes in figure.axes] == ["neuron 0", "neuron 1", "neuron 2"]
+
+
+def test_weights_of_filters():
     filters = keras.layers.Conv2D(30, 3, name="filters")
     model = keras.Sequential([keras.Input((28, 28, 1)), filters, keras.layers.Flatten()])
     figure = train_mnist.draw_weights(model)
-    assert "Weights of filters, 24 of 30:" in figure.get_suptitle() and len(figure.axes) == 24
+    assert figure.get_suptitle().startswith("Weights of filters, 24 of 30:")
+    assert len(figure.axes) == 24
     shown = figure.axes[5].images[0].get_array()
     assert np.array_equal(shown, filters.get_weights()[0][:, :, 0, 5])
 
 
-def test_pictures_are_the_same_under_any_matplotlibrc(tmp_path):
+def test_weights_are_of_the_first_layer_that_has_a_kernel():
+    """BatchNormalization has weights, but none for a neuron."""
+    dense = keras.layers.Dense(3, name="dense")
+    layers = [keras.Input((4,)), keras.layers.BatchNormalization(), dense]
+    figure = train_mnist.draw_weights(keras.Sequential(layers))
+    assert figure.get_suptitle().startswith("Weights of dense, 3 of 3:")
+
+
+def test_a_runs_pictures_are_not_blank(constants, tmp_path):
+    train_mnist.main()
+    folder, _ = read_run(tmp_path / "results")
+    for name in PICTURES:
+        pixels = imread(folder / name)
+        assert min(pixels.shape[:2]) >= 400
+        assert pixels[..., :3].std() > 0.05
+
+
+def test_a_runs_pictures_are_of_its_own_figures(constants, tmp_path, monkeypatch):
+    drawn = {}
+
+    def draw_confusion(y_test, outputs):
+        drawn["right"] = np.mean(outputs.argmax(axis=1) == y_test)
+        return matplotlib.figure.Figure()
+
+    monkeypatch.setattr(train_mnist, "draw_confusion", draw_confusion)
+    record = train_mnist.main()
+    assert drawn["right"] == pytest.approx(record["test_accuracy"])
+
+
+def test_pictures_are_the_same_whatever_matplotlib_is_told(constants, tmp_path):
     """text.usetex asks for LaTeX."""
-    settings = "image.origin: lower\ntext.usetex: True\nfigure.facecolor: red\nsavefig.dpi: 30\n"
-    (tmp_path / "matplotlibrc").write_text(settings)
-    program, pixels = small_program(tmp_path), []
-    for environment in ({}, {"MATPLOTLIBRC": str(tmp_path)}):
-        assert own_lines(run(program, **environment)) == []
-        folder, _ = read_runs(program)[-1]
-        pixels.append([imread(folder / picture) for picture in PICTURES])
-    assert all(np.array_equal(own, other) for own, other in zip(*pixels, strict=True))
-
-
-ALONE = {"VALIDATION_SPLIT": 0, "METRICS": ["f1_score"], "LOSS": "mean_squared_error"}
-HIDDEN = {"HIDDEN_LAYERS": 2, "N_HIDDEN": 32, "NB_CLASSES": 60, "LOSS": "binary_crossentropy"}
-
-
-@pytest.mark.parametrize("constants, parameters", [(ALONE, 7850), (HIDDEN, 28156)])
-def test_pictures_and_record_of_unusual_runs(tmp_path, constants, parameters):
-    program = small_program(tmp_path, **constants)
-    assert own_lines(run(program)) == []
-    folder, record = read_runs(program)[-1]
-    command.check_pictures(folder)
-    assert ("val_loss" in record) == (constants is HIDDEN)
-    assert 0 < record["test_score"] < 0.75  # of either loss; categorical cross-entropy is above it
-    assert keras.saving.load_model(folder / "model.keras").count_params() == parameters
+    settings = {"image.origin": "lower", "text.usetex": True, "figure.facecolor": "red"}
+    train_mnist.main()
+    with matplotlib.rc_context(settings):
+        train_mnist.main()
+    (first, _), (second, _) = read_runs(tmp_path / "results")
+    for name in PICTURES:
+        assert np.array_equal(imread(first / name), imread(second / name))
