@@ -18,7 +18,7 @@ DROPOUT = 0.0  # from 0 to below 1: which part of a hidden layer's outputs is dr
 NB_EPOCH = 200  # passes over the training data
 BATCH_SIZE = 128  # images observed before each update of the weights
 OPTIMIZER = "sgd"  # a name that Keras knows: "rmsprop", "adam", ...; or an object of Keras's
-LEARNING_RATE = None  # None for the optimizer's own (SGD: 0.01)
+LEARNING_RATE = None  # a number above 0, a schedule of Keras's, or None: the optimizer's own
 LOSS = "categorical_crossentropy"  # or "mean_squared_error", "binary_crossentropy", ...
 METRICS = ["accuracy"]  # names or objects: "precision", "recall", "f1_score", ...
 

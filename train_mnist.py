@@ -22,16 +22,17 @@ from numbers import Integral, Real
 from pathlib import Path
 from zipfile import BadZipFile
 
-HERE = Path(__file__).resolve().parent  # where the relative paths of config.py start
-SOURCE = Path(__file__).read_bytes()  # for the record: what runs, even if it is edited meanwhile
+HERE = Path(__file__).resolve().parent
 
-import config  # first: an edit that is made while Keras loads counts for the next run
+# Read script and constants before the slow imports: later edits are for the next run.
+SOURCE = Path(__file__).read_bytes()
+import config
 
 if __name__ == "__main__":
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # hide most of TensorFlow's log
     if "IPython" in sys.modules:  # %run, in a notebook that may have imported config before
         importlib.reload(config)
-    else:  # a notebook's !python hands on matplotlib_inline, which may not be installed here
+    else:  # a notebook's !python hands on MPLBACKEND, which may name what is not installed here
         os.environ.pop("MPLBACKEND", None)
 
 import keras
@@ -42,9 +43,12 @@ from matplotlib.figure import Figure
 
 
 def main():
-    """Run the listing, in its order; return the run's record, a dict. Raises ConfigError."""
-    check_constants()
+    """Run the listing: load, train, evaluate, draw. Return the run's record, a dict.
+
+    Raises ConfigError if constants or data cannot be right. A run that diverges raises nothing.
+    """
     warn_of_unused_constants()
+    check_constants()
     keras.utils.clear_session()  # layers are named from the start again: dense, not dense_1
     keras.utils.set_random_seed(config.SEED)  # for reproducibility
 
@@ -67,10 +71,10 @@ def main():
     model = build_model()
     model.summary()
     model.compile(loss=config.LOSS, optimizer=build_optimizer(), metrics=config.METRICS)
-    # set here, as compile would save it in model.keras: it suits this training, not every use
+    # not in compile, which saves it in model.keras: whoever loads the model would get it, too
     model.steps_per_execution = config.STEPS_PER_EXECUTION
 
-    with Run() as run:  # records how the block ends; if the loss diverges, it ends without an error
+    with Run() as run:  # records how the block ends; swallows Diverged, and no other exception
         history_csv = keras.callbacks.CSVLogger(
             run.folder / "history.csv",
             append=True,  # a second fit, if you add one, adds its epochs
@@ -82,7 +86,7 @@ def main():
             epochs=config.NB_EPOCH,
             verbose=config.VERBOSE,
             validation_split=config.VALIDATION_SPLIT,
-            callbacks=[history_csv, run],
+            callbacks=[history_csv, run],  # in this order: what run counts has its row
         )
         score = model.evaluate(X_test, Y_test, verbose=config.VERBOSE, return_dict=True)
         run.record_score(model, score)
@@ -91,7 +95,7 @@ def main():
             if name != "loss":
                 print(f"Test {name}:", np.round(value, 4))  # Test accuracy, and other METRICS
 
-    if run.record["status"] == "finished":
+    if run.record["status"] == "finished":  # if it diverged, there is nothing to draw
         draw_pictures(run.folder, history, model, X_test, y_test)
     return run.record
 
@@ -100,7 +104,25 @@ def main():
 
 
 class ConfigError(ValueError):
-    """Mistakes in config.py or in the data, a line for each."""
+    """Constants or data that cannot be right, a line for each."""
+
+
+def warn_of_unused_constants():
+    """Print a line for each constant that this script does not use: its name may be misspelt."""
+    # What stands once, where it is set, is not used. A mention in a comment counts as a use.
+    text = SOURCE.decode() + Path(config.__file__).read_text("utf-8")
+    for name in constants():
+        if len(re.findall(rf"\b{name}\b", text)) < 2:
+            print(f"{config.__file__}: {name} is not used by train_mnist.py", file=sys.stderr)
+
+
+def constants():
+    """Return what config.py defines in capitals, but for classes such as SGD, as a dict."""
+    return {
+        name: value
+        for name, value in vars(config).items()
+        if name.isupper() and not isinstance(value, type)
+    }
 
 
 LIMITS = {  # what each number must be: its type, its least and its greatest value
@@ -131,23 +153,6 @@ def check_constants():
             faults.append(f"{name} = {value!r}: it must be a {noun} from {least} to {greatest}")
     if faults:
         raise ConfigError("\n".join(f"{config.__file__}: {fault}" for fault in faults))
-
-
-def warn_of_unused_constants():
-    """Print a line for each constant that stands nowhere but where it is set: a misspelt name."""
-    text = SOURCE.decode() + Path(config.__file__).read_text("utf-8")
-    for name in constants():
-        if len(re.findall(rf"\b{name}\b", text)) < 2:
-            print(f"{config.__file__}: {name} is not used by train_mnist.py", file=sys.stderr)
-
-
-def constants():
-    """Return what config.py defines in capitals, but for classes such as SGD, as a dict."""
-    return {
-        name: value
-        for name, value in vars(config).items()
-        if name.isupper() and not isinstance(value, type)
-    }
 
 
 # -------------------------------------- data ---------------------------------------
@@ -235,42 +240,45 @@ STATUSES = {None: "finished", KeyboardInterrupt: "interrupted", Diverged: "diver
 
 
 class Run(keras.callbacks.Callback):
-    """Keep a run in a folder of its own: the model and the record of each finished epoch.
+    """Keep a run in a folder of its own: its model and its record.
 
-    The record's status says how the block of `with Run() as run:` ended: finished, interrupted
-    (Ctrl-C), diverged, or failed (any other exception); unfinished means running or killed.
-    Of these exceptions only Diverged is printed and goes no further: a loop of runs goes on.
+    As a callback of fit, it saves each finished epoch. As a `with`, it records how its block
+    ended: finished, interrupted (Ctrl-C), diverged, or failed (any other exception); unfinished
+    means running or killed. It prints and swallows Diverged, so that a loop of runs goes on.
     """
 
     def __enter__(self):
         self.start = datetime.now().astimezone()
         self.folder = path_of(config.RESULTS_DIR) / f"{self.start:%Y-%m-%d_%H-%M-%S-%f}"
-        self.record = first_record(self.start)  # what run.json has: of the model that is saved
-        self.figures = {"epochs": 0}  # of the model in memory
+        self.record = first_record(self.start)  # what run.json has: figures of the saved model
+        self.latest = {"epochs": 0}  # figures of the model in memory, until it is saved
         self.folder.mkdir(parents=True)
         self.write_record()
         print("Results are in", self.folder)
         return self
 
     def on_epoch_end(self, epoch, logs):
-        """Keep the epoch, or raise Diverged."""
+        """Save an epoch; raise Diverged if its loss is NaN or infinite."""
         check_loss(self.model, logs)
-        self.figures.update(logs, epochs=self.figures["epochs"] + 1)
+        self.latest.update(logs, epochs=self.latest["epochs"] + 1)
         with tell_if_locked():
             self.keep(self.model)
 
     def record_score(self, model, score):
-        """Record evaluate's score, a dict, and save the model that was scored."""
+        """Record evaluate's score, a dict, and save the model that got it: the best, if restored.
+
+        Raises Diverged if the loss is NaN or infinite, OSError if the model cannot be saved.
+        """
         check_loss(model, score)
         for name, value in score.items():
-            self.figures[f"test_{name}"] = value
+            self.latest[f"test_{name}"] = value
         self.keep(model)
 
     def keep(self, model):
-        """Save the model, then its figures: run.json is never ahead of model.keras."""
+        """Save the model, then record its figures: run.json is never ahead of model.keras."""
         with atomic_write(self.folder / "model.keras") as new:
             model.save(new)
-        self.record.update(self.figures)
+        self.record.update(self.latest)
         self.write_record()
 
     def __exit__(self, exception, error, traceback):
@@ -318,9 +326,8 @@ def check_loss(model, logs):
     """Raise Diverged if the loss or val_loss of logs is NaN or infinite."""
     for name in ("loss", "val_loss"):
         if name in logs and not math.isfinite(logs[name]):
-            found = f"The {name} is {logs[name]} at a learning rate of"
-            rate = float(model.optimizer.learning_rate)
-            raise Diverged(f"{found} {rate:g}: try a smaller LEARNING_RATE")
+            rate = f"a learning rate of {float(model.optimizer.learning_rate):g}"
+            raise Diverged(f"The {name} is {logs[name]} at {rate}: try a smaller LEARNING_RATE")
 
 
 def write_runs(results):
@@ -346,7 +353,7 @@ def write_runs(results):
 @contextmanager
 def atomic_write(path):
     """Yield a temporary path, then rename it to path, so that a kill never leaves half a file."""
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:  # goes after an error, too
         new = Path(folder) / path.name
         yield new
         new.replace(path)
@@ -354,7 +361,7 @@ def atomic_write(path):
 
 @contextmanager
 def tell_if_locked():
-    """Run the block; if another program, such as Excel, keeps it from writing, say so, go on."""
+    """Print a PermissionError instead of raising it: Excel, for one, locks what it has open."""
     try:
         yield
     except PermissionError as error:
@@ -419,7 +426,7 @@ def draw_confusion(y_test, outputs):
     figure = Figure(figsize=(side, side), dpi=120, layout="constrained")
     axes = figure.add_subplot(xlabel="predicted", ylabel="label", xticks=range(n), yticks=range(n))
     axes.set_title(f"{counts.trace():,} of {len(y_test):,} right")
-    axes.imshow(counts**0.25, cmap="Blues", alpha=0.6)  # the power shows single mistakes, too
+    axes.imshow(counts**0.25, cmap="Blues", alpha=0.6)  # the fourth root shows single mistakes, too
     for row, column in np.argwhere(counts):
         axes.text(column, row, counts[row, column], ha="center", va="center")
     return figure
