@@ -14,26 +14,46 @@ from statistics import median
 import keras
 from command import ROOT, copy_program, run
 
-TURNS, EPOCHS = 5, 20
+TURNS = 5
+EPOCHS = 20
 
 
-def seconds(kind, epochs):
-    """Return how long the listing or the program takes, as users run it, in seconds."""
+def run_listing(epochs):
+    """Train the listing in plain Keras."""
+    code = f"import listing; listing.train(1, {epochs}, verbose=1)"
+    run(ROOT / "tests", command=[sys.executable, "-c", code])
+
+
+def run_program(epochs):
+    """Run the program, as users do."""
     with tempfile.TemporaryDirectory() as folder:
-        program = copy_program(Path(folder) / "program", NB_EPOCH=epochs)
-        code = [sys.executable, "-c", f"import listing; listing.train(1, {epochs}, verbose=1)"]
+        run(copy_program(Path(folder) / "program", NB_EPOCH=epochs))
+
+
+def seconds_an_epoch(run_whole):
+    """Return how long an epoch takes, in seconds."""
+    seconds = []
+    for epochs in (1, 1 + EPOCHS):
         start = time.perf_counter()
-        run(ROOT / "tests", command=code) if kind == "listing" else run(program)
-        return time.perf_counter() - start
+        run_whole(epochs)
+        seconds.append(time.perf_counter() - start)
+    return (seconds[1] - seconds[0]) / EPOCHS
 
 
-times = {"listing": [], "program": []}
+def show(name, seconds):
+    """Print the median of some seconds, the least and the greatest."""
+    print(f"{name}: {median(seconds):.3f} s an epoch ({min(seconds):.3f} to {max(seconds):.3f})")
+
+
+listing = []
+program = []
+ratios = []
 for turn in range(TURNS):
-    for kind, turns in times.items():
-        print(f"turn {turn + 1} of {TURNS}: {kind}", file=sys.stderr)
-        turns.append((seconds(kind, 1 + EPOCHS) - seconds(kind, 1)) / EPOCHS)
-ratios = [a / b for a, b in zip(*times.values(), strict=True)]
+    print(f"turn {turn + 1} of {TURNS}", file=sys.stderr)
+    listing.append(seconds_an_epoch(run_listing))
+    program.append(seconds_an_epoch(run_program))
+    ratios.append(listing[-1] / program[-1])
 print(f"{os.cpu_count()} cores, Keras {keras.__version__} on {keras.config.backend()}")
-for kind, turns in times.items():
-    print(f"{kind}: {median(turns):.3f} s an epoch ({min(turns):.3f} to {max(turns):.3f})")
+show("listing", listing)
+show("program", program)
 print(f"{median(ratios):.2f} times as fast ({min(ratios):.2f} to {max(ratios):.2f})")

@@ -80,12 +80,6 @@ def test_a_fault_in_config_is_told(cell, program):
     assert "ConfigError" in cell("import train_mnist\ntrain_mnist.main()")
 
 
-def test_a_syntax_error_in_config_is_pythons_own(cell, program):
-    cell("%run train_mnist.py")
-    command.add_to_config(program, "SEED = (\n")
-    assert "SyntaxError" in cell("%run train_mnist.py")
-
-
 @posix
 def test_an_interrupt_ends_the_loop_and_keeps_the_finished_epochs(cell, program):
     command.edit_config(program, NB_EPOCH=3)
@@ -95,19 +89,6 @@ def test_an_interrupt_ends_the_loop_and_keeps_the_finished_epochs(cell, program)
     assert cell(loop, interrupt_at="pausing").endswith("KeyboardInterrupt")
     (row,) = read_csv(program / "results" / "runs.csv")
     assert (row["status"], row["epochs"]) == ("interrupted", "2")
-
-
-@posix
-def test_a_run_after_an_interrupt_is_as_any(cell, program):
-    command.edit_config(program, NB_EPOCH=3)
-    pause = command.PAUSE.replace("epoch == 2", "epoch == 2 and SEED == 1")
-    command.add_to_config(program, pause)
-    command.edit_config(program, SEED=1)
-    cell("%run train_mnist.py", interrupt_at="pausing")
-    command.edit_config(program, SEED=2)
-    cell("%run train_mnist.py")
-    rows = read_csv(program / "results" / "runs.csv")
-    assert [row["status"] for row in rows] == ["interrupted", "finished"]
 
 
 def test_the_notebooks_backend_stays(cell):

@@ -13,7 +13,7 @@ TOLERANCE = 0.0005  # another processor may add up in another order; a fault mov
 CURVES = ["accuracy", "loss", "val_accuracy", "val_loss"]
 
 
-@pytest.mark.parametrize("number, steps", [(1, 125), (1, 10**9), (2, 7), (3, 1), (4, 125)])
+@pytest.mark.parametrize("number, steps", [(1, 125), (2, 7), (3, 1), (4, 10**9)])
 def test_a_program_of_the_chapter_equals_plain_keras_to_the_bit(tmp_path, number, steps):
     hidden_layers, dropout, optimizer = PROGRAMS[number]
     program = copy_program(
