@@ -150,7 +150,8 @@ def check_constants():
             continue
         if not isinstance(value, number_type) or not least <= value <= greatest:
             noun = "whole number" if number_type is Integral else "number"
-            faults.append(f"{name} = {value!r}: it must be a {noun} from {least} to {greatest}")
+            limits = f"{least} or more" if greatest == math.inf else f"from {least} to {greatest}"
+            faults.append(f"{name} = {value!r}: it must be a {noun}, {limits}")
     if faults:
         raise ConfigError("\n".join(f"{config.__file__}: {fault}" for fault in faults))
 

@@ -137,7 +137,7 @@ def test_model_is_saved_for_any_use(finished):
 def test_a_fault_in_config_is_a_line_and_no_training(program):
     command.edit_config(program, NB_EPOCH=0)
     stdout, stderr = run(program, exits=1)
-    fault = "NB_EPOCH = 0: it must be a whole number from 1 to inf"
+    fault = "NB_EPOCH = 0: it must be a whole number, 1 or more"
     assert own_lines(stderr) == [f"{program / 'config.py'}: {fault}"]
     assert stdout == ""
     assert not (program / "results").exists()

@@ -50,7 +50,7 @@ def test_a_number_out_of_its_limits_is_told(constants, name, value):
 
 def test_the_line_says_what_would_be_right(constants):
     constants(SEED=-1)
-    with pytest.raises(ConfigError, match="SEED = -1: it must be a whole number from 0 to 4294967"):
+    with pytest.raises(ConfigError, match="SEED = -1: it must be a whole number, from 0 to 42"):
         train_mnist.check_constants()
 
 
