@@ -5,6 +5,7 @@ import matplotlib
 import numpy as np
 import pytest
 from command import PICTURES, read_run, read_runs
+from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 import config
@@ -200,11 +201,22 @@ def test_a_runs_pictures_are_of_its_own_figures(constants, tmp_path, monkeypatch
 
     def draw_confusion(y_test, outputs):
         drawn["right"] = np.mean(outputs.argmax(axis=1) == y_test)
-        return matplotlib.figure.Figure()
+        return Figure()
 
     monkeypatch.setattr(train_mnist, "draw_confusion", draw_confusion)
     record = train_mnist.main()
     assert drawn["right"] == pytest.approx(record["test_accuracy"])
+
+
+def test_each_picture_is_saved_under_its_name(constants, tmp_path, monkeypatch):
+    for inches, name in enumerate(PICTURES, 1):
+        figure = Figure(figsize=(inches, 1), dpi=100)
+        draw = f"draw_{name.removesuffix('.png')}"
+        monkeypatch.setattr(train_mnist, draw, lambda *data, figure=figure: figure)
+    model = train_mnist.build_model()
+    train_mnist.draw_pictures(tmp_path, None, model, np.zeros((1, 784)), np.zeros(1))
+    widths = [imread(tmp_path / name).shape[1] for name in PICTURES]
+    assert widths == [100, 200, 300, 400]
 
 
 def test_pictures_are_the_same_whatever_matplotlib_is_told(constants, tmp_path):
