@@ -1,4 +1,5 @@
-# The constants of train_mnist.py: edit a value, save, run. "The listing": the book's first program.
+# The constants of train_mnist.py: edit a value, save, run. The book's first program, with these
+# values, is called the listing.
 
 # reproducibility
 SEED = 1671  # seeds Python, NumPy and the backend; from 0 to 4294967295

@@ -22,18 +22,20 @@ from numbers import Integral, Real
 from pathlib import Path
 from zipfile import BadZipFile
 
-HERE = Path(__file__).resolve().parent
-
 # Read script and constants before the slow imports: later edits are for the next run.
 SOURCE = Path(__file__).read_bytes()
-import config
 
 if __name__ == "__main__":
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # hide most of TensorFlow's log
-    if "IPython" in sys.modules:  # %run, in a notebook that may have imported config before
-        importlib.reload(config)
-    else:  # a notebook's !python hands on MPLBACKEND, which may name what is not installed here
+    if "IPython" not in sys.modules:
+        # a notebook's !python hands on MPLBACKEND, which may name what is not installed here
         os.environ.pop("MPLBACKEND", None)
+    if "config" in sys.modules:  # %run in a notebook that has imported it, maybe before an edit
+        importlib.reload(sys.modules["config"])
+
+import config
+
+HERE = Path(__file__).resolve().parent  # where the relative paths of config.py start
 
 import keras
 import numpy as np
@@ -71,7 +73,7 @@ def main():
     model = build_model()
     model.summary()
     model.compile(loss=config.LOSS, optimizer=build_optimizer(), metrics=config.METRICS)
-    # not in compile, which saves it in model.keras: whoever loads the model would get it, too
+    # set here, as compile's arguments are saved in model.keras: this one is not for later uses
     model.steps_per_execution = config.STEPS_PER_EXECUTION
 
     with Run() as run:  # records how the block ends; swallows Diverged, and no other exception
@@ -86,7 +88,7 @@ def main():
             epochs=config.NB_EPOCH,
             verbose=config.VERBOSE,
             validation_split=config.VALIDATION_SPLIT,
-            callbacks=[history_csv, run],  # in this order: what run counts has its row
+            callbacks=[history_csv, run],  # in this order: each epoch in run.json has its row
         )
         score = model.evaluate(X_test, Y_test, verbose=config.VERBOSE, return_dict=True)
         run.record_score(model, score)
@@ -109,7 +111,7 @@ class ConfigError(ValueError):
 
 def warn_of_unused_constants():
     """Print a line for each constant that this script does not use: its name may be misspelt."""
-    # What stands once, where it is set, is not used. A mention in a comment counts as a use.
+    # A name that both files hold only once is set, but not used.
     text = SOURCE.decode() + Path(config.__file__).read_text("utf-8")
     for name in constants():
         if len(re.findall(rf"\b{name}\b", text)) < 2:
@@ -117,7 +119,7 @@ def warn_of_unused_constants():
 
 
 def constants():
-    """Return what config.py defines in capitals, but for classes such as SGD, as a dict."""
+    """Return what config.py defines in capitals, a dict, without classes (an imported SGD)."""
     return {
         name: value
         for name, value in vars(config).items()
@@ -237,6 +239,7 @@ class Diverged(ArithmeticError):
     """The loss became NaN or infinite."""
 
 
+# by the type of the exception that ended a run; any other: "failed"
 STATUSES = {None: "finished", KeyboardInterrupt: "interrupted", Diverged: "diverged"}
 
 
@@ -251,8 +254,8 @@ class Run(keras.callbacks.Callback):
     def __enter__(self):
         self.start = datetime.now().astimezone()
         self.folder = path_of(config.RESULTS_DIR) / f"{self.start:%Y-%m-%d_%H-%M-%S-%f}"
-        self.record = first_record(self.start)  # what run.json has: figures of the saved model
-        self.latest = {"epochs": 0}  # figures of the model in memory, until it is saved
+        self.record = first_record(self.start)  # what run.json has
+        self.latest = {"epochs": 0}  # figures that go into the record once their model is saved
         self.folder.mkdir(parents=True)
         self.write_record()
         print("Results are in", self.folder)
@@ -261,7 +264,7 @@ class Run(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs):
         """Save an epoch; raise Diverged if its loss is NaN or infinite."""
         check_loss(self.model, logs)
-        self.latest.update(logs, epochs=self.latest["epochs"] + 1)
+        self.latest.update(logs, epochs=self.latest["epochs"] + 1)  # in a second fit, epoch is 0
         with tell_if_locked():
             self.keep(self.model)
 
@@ -273,7 +276,7 @@ class Run(keras.callbacks.Callback):
         check_loss(model, score)
         for name, value in score.items():
             self.latest[f"test_{name}"] = value
-        self.keep(model)
+        self.keep(model)  # not excused if locked: a score needs its model
 
     def keep(self, model):
         """Save the model, then record its figures: run.json is never ahead of model.keras."""
@@ -282,16 +285,16 @@ class Run(keras.callbacks.Callback):
         self.record.update(self.latest)
         self.write_record()
 
-    def __exit__(self, exception, error, traceback):
-        self.record["status"] = STATUSES.get(exception, "failed")
-        if error:
+    def __exit__(self, error_type, error, traceback):
+        self.record["status"] = STATUSES.get(error_type, "failed")
+        if error is not None:
             self.record["error"] = repr(error)
         self.write_record()
         with tell_if_locked():
             write_runs(self.folder.parent)
-        if exception is Diverged:
+        if error_type is Diverged:
             print(f"\n{error}", file=sys.stderr)
-        return exception is Diverged  # True: the exception goes no further
+        return error_type is Diverged  # True: the exception goes no further
 
     def write_record(self):
         """Write run.json."""
@@ -370,7 +373,7 @@ def tell_if_locked():
 
 
 def path_of(path):
-    """Return where a path of config.py leads: ~ is the home folder, others start beside us."""
+    """Return a path of config.py as a Path: ~ is the home folder, a relative one starts at HERE."""
     return HERE / Path(path).expanduser()
 
 
@@ -401,7 +404,7 @@ def draw_curves(history):
     values = history.history
     names = []
     for name in values:
-        if not name.startswith("val_") and np.ndim(values[name]) == 1:  # one value an epoch
+        if not name.startswith("val_") and np.ndim(values[name]) == 1:  # not a value a class
             names.append(name)
     epochs = [epoch + 1 for epoch in history.epoch]
     figure = Figure(figsize=(5.5 * len(names), 4), dpi=120, layout="constrained")
