@@ -24,6 +24,17 @@ def test_several_runs(program):
     assert [line for line in stdout.splitlines() if line in shown] == shown
 
 
+def test_another_layer(program):
+    layer = '    model.add(Dense(64))\n    model.add(Activation("relu"))\n'
+    assert layer.replace("    model", "      model") in README
+    last = "    model.add(Dense(config.NB_CLASSES))"
+    edit_script(program, last, layer + last)
+    run(program)
+    folder, _ = read_run(program / "results")
+    model = keras.saving.load_model(folder / "model.keras")
+    assert model.count_params() == 784 * 64 + 64 + 64 * 10 + 10
+
+
 def test_a_constant_of_ones_own(program):
     (line,) = re.findall(r"```python\n( *optimizer.momentum.*?\n)", README)
     edit_config(program, MOMENTUM=0.5)
