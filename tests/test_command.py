@@ -210,10 +210,10 @@ def test_an_edit_of_the_script_while_keras_is_imported_is_not_what_is_recorded(p
 
 
 def test_a_diverged_run_is_a_line_and_exit_code_1(program):
-    command.edit_config(program, HIDDEN_LAYERS=3, LEARNING_RATE=10.0, NB_EPOCH=9)
+    command.edit_config(program, HIDDEN_LAYERS=1, LEARNING_RATE=1e20)
     _, stderr = run(program, exits=1)
     (line,) = own_lines(stderr)
-    assert line.endswith("at a learning rate of 10: try a smaller LEARNING_RATE")
+    assert line.endswith("at a learning rate of 1e+20: try a smaller LEARNING_RATE")
 
 
 def test_a_second_fit_adds_its_epochs(program):

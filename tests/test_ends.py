@@ -12,17 +12,22 @@ from command import read_csv, read_run, read_runs
 import train_mnist
 
 
-def press_ctrl_c():
+def press_ctrl_c(model):
     raise KeyboardInterrupt
 
 
+def spoil_weights(model):
+    """Make the weights NaN, so that the loss is NaN from then on, on every processor."""
+    model.set_weights([array * np.nan for array in model.get_weights()])
+
+
 def in_epoch(monkeypatch, number, act):
-    """Let act() be called when the epoch of this number, from 1, begins."""
+    """Let act(model) be called when the epoch of this number, from 1, begins."""
 
     class ActingLogger(keras.callbacks.CSVLogger):
         def on_epoch_begin(self, epoch, logs=None):
             if epoch + 1 == number:
-                act()
+                act(self.model)
 
     monkeypatch.setattr(keras.callbacks, "CSVLogger", ActingLogger)
 
@@ -119,7 +124,7 @@ def test_ctrl_c_in_the_pictures_keeps_the_score(constants, tmp_path, monkeypatch
 
 
 def test_an_error_is_recorded_and_raised(constants, tmp_path, monkeypatch):
-    in_epoch(monkeypatch, 2, lambda: [][1])
+    in_epoch(monkeypatch, 2, lambda model: [][1])
     with pytest.raises(IndexError):
         train_mnist.main()
     check_kept(tmp_path / "results", epochs=1)
@@ -142,33 +147,38 @@ def test_a_slip_in_a_picture_keeps_score_model_and_record(constants, tmp_path, m
     assert command.file_names(folder) == ["curves.png", *command.RECORDS]
 
 
-DIVERGING = {"NB_EPOCH": 1000, "HIDDEN_LAYERS": 3, "LEARNING_RATE": 10.0}
-
-
-def test_divergence_ends_the_run_with_a_line(constants, capsys):
-    constants(**DIVERGING)
+def test_divergence_ends_the_run_with_a_line(constants, monkeypatch, capsys):
+    in_epoch(monkeypatch, 2, spoil_weights)
     assert train_mnist.main()["status"] == "diverged"
     told = capsys.readouterr().err
-    advice = "at a learning rate of 10: try a smaller LEARNING_RATE"
-    assert told == f"\nThe val_loss is nan {advice}\n"
+    advice = "at a learning rate of 0.01: try a smaller LEARNING_RATE"
+    assert told == f"\nThe loss is nan {advice}\n"
 
 
-def test_divergence_keeps_the_last_finite_epoch(constants, tmp_path):
-    constants(**DIVERGING)
+def test_divergence_keeps_the_last_finite_epoch(constants, tmp_path, monkeypatch):
+    constants(NB_EPOCH=9)
+    in_epoch(monkeypatch, 3, spoil_weights)
     train_mnist.main()
-    folder, record = read_run(tmp_path / "results")
-    history = read_csv(folder / "history.csv")
-    assert record["epochs"] == len(history) - 1 == 1
+    check_kept(tmp_path / "results", epochs=2)
+    folder, _ = read_run(tmp_path / "results")
+    assert len(read_csv(folder / "history.csv")) == 3
     weights = keras.saving.load_model(folder / "model.keras").get_weights()
     assert all(np.isfinite(array).all() for array in weights)
 
 
-def test_divergence_is_neither_scored_nor_drawn(constants, tmp_path):
-    constants(**DIVERGING)
+def test_divergence_is_neither_scored_nor_drawn(constants, tmp_path, monkeypatch):
+    in_epoch(monkeypatch, 2, spoil_weights)
     train_mnist.main()
     folder, record = read_run(tmp_path / "results")
     assert "test_loss" not in record
     assert command.file_names(folder) == command.RECORDS
+
+
+def test_a_val_loss_that_is_not_finite_is_divergence(constants):
+    model = train_mnist.build_model()
+    model.compile(optimizer="sgd", loss="mse")
+    with pytest.raises(train_mnist.Diverged, match="The val_loss is inf at a learning rate"):
+        train_mnist.check_loss(model, {"loss": 0.5, "val_loss": np.inf})
 
 
 def test_divergence_in_the_last_step_is_seen_in_the_test_loss(constants, tmp_path):
