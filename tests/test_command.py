@@ -184,28 +184,32 @@ def test_a_slip_in_main_is_pythons_traceback(program):
     assert record["epochs"] == 2
 
 
-def test_an_edit_of_config_just_after_the_start_is_for_the_next_run(program):
-    """The copy's config.py tells when it has been read, which is before Keras is."""
-    command.edit_config(program, SEED=1)
-    code = "import sys\nassert 'keras' not in sys.modules\nopen(__file__ + '.read', 'w').close()\n"
-    command.add_to_config(program, code)
+def run_and_edit(program, edit):
+    """Run the command; call edit() as soon as it has read config.py, and return the record."""
+    command.add_to_config(program, "open(__file__ + '.read', 'w').close()\n")
     with command.started(program) as process:
         command.wait_until((program / "config.py.read").exists, process)
-        command.edit_config(program, SEED=2)
+        edit()
         command.finish(process)
     _, record = read_run(program / "results")
+    return record
+
+
+def test_config_is_read_before_keras_is(program):
+    command.add_to_config(program, "import sys\nassert 'keras' not in sys.modules\n")
+    run(program)
+
+
+def test_an_edit_of_config_just_after_the_start_is_for_the_next_run(program):
+    command.edit_config(program, SEED=1)
+    record = run_and_edit(program, lambda: command.edit_config(program, SEED=2))
     assert record["constants"]["SEED"] == 1
 
 
 def test_an_edit_of_the_script_while_keras_is_imported_is_not_what_is_recorded(program):
-    """The copy's config.py tells when it has been read; an edit then comes before the imports."""
     started = command.sha256(program / "train_mnist.py")
-    command.add_to_config(program, "open(__file__ + '.read', 'w').close()\n")
-    with command.started(program) as process:
-        command.wait_until((program / "config.py.read").exists, process)
-        command.edit_script(program, "    # normalize\n", "    # scale\n")
-        command.finish(process)
-    _, record = read_run(program / "results")
+    edit = ("    # normalize\n", "    # scale\n")
+    record = run_and_edit(program, lambda: command.edit_script(program, *edit))
     assert record["script_sha256"] == started
 
 
@@ -257,8 +261,7 @@ def test_ctrl_c_ends_the_command_with_a_line(program):
     command.edit_config(program, NB_EPOCH=9)
     command.add_to_config(program, command.PAUSE)
     with command.started(program) as process:
-        while process.stdout.readline() != "pausing\n":
-            assert process.poll() is None
+        command.wait_until((program / "config.py.pausing").exists, process)
         process.send_signal(signal.SIGINT)
         _, stderr = command.finish(process, exits=1)
     assert own_lines(stderr) == ["Interrupted"]

@@ -87,7 +87,7 @@ def test_main_in_a_thread(constants, tmp_path):
     assert record["status"] == "finished"
 
 
-def test_many_runs_at_once_have_folders_of_their_own(constants, tmp_path):
+def test_runs_in_quick_succession_have_folders_of_their_own(constants, tmp_path):
     for _ in range(20):
         with train_mnist.Run():
             pass
@@ -236,7 +236,7 @@ def test_numpys_numbers_train(constants):
 
 
 def test_another_network(constants, tmp_path, monkeypatch):
-    """The chapter's next step is a convolution; whose layers are not in build_model's order."""
+    """A convolution, after layers that have no kernel."""
 
     def build_model():
         return keras.Sequential(

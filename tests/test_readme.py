@@ -36,11 +36,11 @@ def test_another_layer(program):
 
 
 def test_a_constant_of_ones_own(program):
-    (line,) = re.findall(r"```python\n( *optimizer.momentum.*?\n)", README)
+    line = "    optimizer.momentum = config.MOMENTUM\n"
+    assert line.replace("    optimizer", "      optimizer") in README
+    last = "    return optimizer\n"
     edit_config(program, MOMENTUM=0.5)
-    edit_script(
-        program, "    return optimizer\n", line.removeprefix("  ") + "    return optimizer\n"
-    )
+    edit_script(program, last, line + last)
     run(program)
     folder, record = read_run(program / "results")
     assert record["constants"]["MOMENTUM"] == 0.5
